@@ -1,0 +1,1 @@
+"""Contrastive collaborative filtering that holds up when popularity or exposure shifts."""
