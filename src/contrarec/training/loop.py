@@ -1,0 +1,296 @@
+"""The min–max loop: the model learns under an adversary that weighs its negatives.
+
+An epoch is a plan of passes over the training interactions: adversarial passes when they are due,
+then one pass of the model. Every batch is a function of (seed, phase, epoch, step), so a run can
+stop after any step and go on from a checkpoint as if nothing had happened.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from contrarec.backbones import Backbone
+from contrarec.config import TrainingConfig
+from contrarec.data.dataset import Dataset
+from contrarec.errors import ConfigError
+from contrarec.evaluation.protocol import evaluate
+from contrarec.evaluation.ranking import Scorer, dot_scorer
+from contrarec.kernels.scores import sampled_scores
+from contrarec.losses import Loss
+from contrarec.sampling import Batch, Phase, Sampler
+from contrarec.tensorfile import pack, unpack
+from contrarec.training.checkpoint import Checkpoint
+from contrarec.training.interrupt import Interrupt
+from contrarec.training.metrics_log import MetricsLog
+from contrarec.training.state import KLTrace, State, epoch_plan
+
+Metrics = dict[str, dict[str, float]]
+Tables = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What may be called along the way."""
+
+    on_step: Callable[[int, Phase, int, int], None] | None = None
+    """(epochs finished, phase, steps finished, steps of the pass)"""
+    on_epoch: Callable[[dict[str, Any]], None] | None = None
+    """(the epoch's line of `metrics.jsonl`)"""
+    on_eval: Callable[[int, Metrics, bool], None] | None = None
+    """(epochs finished, metrics by set, whether the validation set saw its best)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How training ended. The model holds the weights of `best_epoch`."""
+
+    best_epoch: int
+    """Epochs that had been finished when validation was best; all of them without a valid set."""
+    epochs: int
+    seconds: float
+    stopped: str
+    """`patience`, `epochs` or `interrupted`"""
+
+
+def fit(
+    backbone: Backbone,
+    loss: Loss,
+    data: Dataset,
+    config: TrainingConfig,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    resume: bool = False,
+    identity: dict[str, Any] | None = None,
+    hooks: Hooks | None = None,
+) -> Outcome:
+    """Train until the validation set stops improving, and restore the best weights.
+
+    Args:
+        backbone: what is trained, on its device.
+        loss: its loss, on the same device.
+        data: training interactions and the sets that are evaluated; only `valid` is looked at for
+            stopping.
+        config: optimisation and schedule.
+        seed: base of the batches' random streams.
+        folder: where `metrics.jsonl` and `state/` go; None keeps nothing.
+        resume: go on from the checkpoint in `folder`; without one, start from the beginning.
+        identity: what must be equal between a checkpoint and the run that resumes it.
+        hooks: functions called along the way.
+
+    Raises:
+        ConfigError: the loss became NaN or infinite, or the monitored metric is not computed.
+        DataError: the checkpoint is damaged or belongs to another run; it is left untouched.
+    """
+    # setup
+    published = config.fidelity == "published"
+    hooks = hooks or Hooks()
+    device = backbone.user_table.device
+    cosine = loss.similarity == "cosine"
+    sampler = Sampler(
+        data.train,
+        batch_size=config.batch_size,
+        n_neg=config.n_neg,
+        positives=config.positives,
+        drop_last=published,
+        seed=seed,
+        device=device,
+    )
+    optimizer = torch.optim.Adam(backbone.parameters(), lr=config.lr, fused=True)
+    state, best, kl = State(), dict[str, torch.Tensor](), KLTrace(data.n_users, device)
+    checkpoint = Checkpoint(folder, backbone, loss, optimizer, identity or {}) if folder else None
+    if checkpoint and resume and checkpoint.path.exists():
+        state, best = checkpoint.load(kl)
+    log = MetricsLog(folder / "metrics.jsonl", state.epoch) if folder else None
+    started = time.perf_counter() - state.seconds
+    saved = time.perf_counter()
+
+    def save() -> None:
+        nonlocal saved
+        state.seconds = time.perf_counter() - started
+        if checkpoint:
+            checkpoint.save(state, best, kl)
+        saved = time.perf_counter()
+
+    def save_is_due() -> bool:
+        return time.perf_counter() - saved > config.checkpoint_seconds
+
+    with Interrupt() as interrupt:
+        while not state.stopped and not interrupt.requested:
+            due = loss.adversary_due(state.epoch, state.adversary_passes)
+            plan = epoch_plan(due, loss.adversary_epochs)
+            last = state.epoch + 1 == config.epochs
+            evaluating = last or (state.epoch + 1) % config.eval_every == 0
+
+            # the passes of this epoch, from where the state says
+            while state.part < len(plan) and not interrupt.requested:
+                phase = plan[state.part]
+                stream = state.epoch if phase == "min" else state.adversary_passes + state.part
+                total = torch.tensor(state.losses.get(phase, 0.0), dtype=torch.float64).to(device)
+                with torch.no_grad():
+                    constant = backbone() if phase == "max" else None
+                for batch in sampler.batches(stream, phase, state.step):
+                    context = {
+                        "users": batch.users,
+                        "neg_items": batch.items[:, 1:].contiguous(),
+                        "vectors": (backbone.user_table, backbone.item_table),
+                    }
+                    if constant is not None:
+                        # max step: the model is a constant, the adversary moves
+                        pos, neg = batch_scores(constant, batch, cosine)
+                        step = loss.adversary_step(pos, neg, **context)
+                        value, row_kl = step.loss, step.kl
+                    else:
+                        # min step: the adversary is a constant, the model moves
+                        pos, neg = batch_scores(backbone(), batch, cosine)
+                        value, row_kl = loss(pos, neg, **context), None
+                        optimizer.zero_grad()
+                        value.backward()
+                        add_l2(backbone, batch, config.l2, negatives=not published)
+                        optimizer.step()
+                        if evaluating:
+                            row_kl = loss.kl(neg.detach(), **context)
+                    total += value.detach()
+                    if row_kl is not None:
+                        kl.add(batch.users, row_kl)
+                    state.step += 1
+                    if hooks.on_step:
+                        hooks.on_step(state.epoch, phase, state.step, sampler.n_batches)
+                    if interrupt.requested or save_is_due():
+                        break
+                state.losses[phase] = _finite(float(total), state.epoch + 1, config, loss)
+                if state.step == sampler.n_batches:
+                    state.part, state.step = state.part + 1, 0
+                if interrupt.requested or save_is_due():
+                    save()
+            if state.part < len(plan):
+                break
+
+            # the end of the epoch: evaluate, keep the best, log
+            line = _epoch_line(state, plan, sampler.n_batches, kl)
+            if evaluating:
+                line["metrics"] = evaluate_sets(model_scorer(backbone, cosine), data, config.ks)
+                improved = _update_best(state, line["metrics"], config)
+                if improved:
+                    best = _weights(backbone, loss)
+                if hooks.on_eval:
+                    hooks.on_eval(state.epoch, line["metrics"], improved)
+            if state.bad_evaluations >= config.patience:
+                state.stopped = "patience"
+            elif last:
+                state.stopped = "epochs"
+            line["seconds"] = time.perf_counter() - started
+            if log:
+                log.append(line)
+            if hooks.on_epoch:
+                hooks.on_epoch(line)
+            if state.stopped or interrupt.requested or save_is_due():
+                save()
+
+    if best:
+        backbone.load_state_dict(unpack("backbone", best))
+        loss.load_state_dict(unpack("loss", best))
+    return Outcome(
+        best_epoch=state.best_epoch if data.valid else state.epoch,
+        epochs=state.epoch,
+        seconds=state.seconds,
+        stopped=state.stopped or "interrupted",
+    )
+
+
+def batch_scores(vectors: Tables, batch: Batch, cosine: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of a batch: positives `[B]` and negatives `[B, N]`."""
+    scores = sampled_scores(*vectors, batch.users, batch.items, cosine=cosine)  # [B, 1 + N]
+    pos, neg = scores.split([1, scores.shape[1] - 1], dim=1)
+    return pos.squeeze(1), neg
+
+
+@torch.no_grad()
+def add_l2(backbone: Backbone, batch: Batch, strength: float, *, negatives: bool) -> None:
+    """Add the gradient of `strength / (2B) · Σ‖row‖²` over the layer-0 rows of a batch.
+
+    The sum runs over users and positives, and over the sampled negatives if asked for. Adding it
+    to the gradients costs a fraction of what it costs through autograd.
+    """
+    if strength == 0.0:
+        return
+    scale = strength / len(batch.users)
+    users, items = backbone.user_table, backbone.item_table
+    if users.grad is None or items.grad is None:
+        raise ConfigError("the loss does not depend on the user and item tables: no gradient.")
+    users.grad.index_add_(0, batch.users, users[batch.users], alpha=scale)
+    if negatives:
+        counts = torch.bincount(batch.items.reshape(-1), minlength=len(items))
+        items.grad.addcmul_(items, counts[:, None].to(items.dtype), value=scale)
+    else:
+        positives = batch.items[:, 0]
+        items.grad.index_add_(0, positives, items[positives], alpha=scale)
+
+
+@torch.no_grad()
+def model_scorer(backbone: Backbone, cosine: bool) -> Scorer:
+    """Return a scorer of all items for any users, from the backbone's present vectors."""
+    users, items = backbone()
+    if cosine:
+        users, items = F.normalize(users), F.normalize(items)
+    return dot_scorer(users, items)
+
+
+def evaluate_sets(scorer: Scorer, data: Dataset, ks: tuple[int, ...]) -> Metrics:
+    """Return the metrics of the validation set and every test set, by name."""
+    sets = ({"valid": data.valid} if data.valid else {}) | data.tests
+    return {name: evaluate(scorer, test, ks=ks).metrics() for name, test in sets.items()}
+
+
+def _epoch_line(
+    state: State, plan: tuple[Phase, ...], n_batches: int, kl: KLTrace
+) -> dict[str, Any]:
+    """Close the epoch in `state` and return its line of the log."""
+    passes = len(plan) - 1
+    line = {"epoch": state.epoch + 1, "loss": state.losses["min"] / n_batches}
+    if passes:
+        line["adversary_loss"] = state.losses["max"] / (n_batches * passes)
+    state.epoch += 1
+    state.adversary_passes += passes
+    state.part, state.losses = 0, {}
+    line["adversary_passes"] = state.adversary_passes
+    summary = kl.summary()
+    kl.reset()
+    return line | ({"kl": summary} if summary else {})
+
+
+def _update_best(state: State, metrics: Metrics, config: TrainingConfig) -> bool:
+    """Note in `state` what the validation set says; return whether it saw its best."""
+    if "valid" not in metrics:
+        return False
+    if config.monitor not in metrics["valid"]:
+        choices = ", ".join(metrics["valid"])
+        raise ConfigError(f"`monitor` must be one of {choices}, got {config.monitor!r}.")
+    value = metrics["valid"][config.monitor]
+    if value > state.best:
+        state.best, state.best_epoch, state.bad_evaluations = value, state.epoch, 0
+        return True
+    state.bad_evaluations += 1
+    return False
+
+
+def _weights(backbone: Backbone, loss: Loss) -> dict[str, torch.Tensor]:
+    weights = pack("backbone", backbone.state_dict()) | pack("loss", loss.state_dict())
+    return {name: tensor.clone() for name, tensor in weights.items()}
+
+
+def _finite(total: float, epoch: int, config: TrainingConfig, loss: Loss) -> float:
+    if math.isfinite(total):
+        return total
+    tau = getattr(loss.config, "tau", None)
+    temperature = f" or too small a temperature (tau = {tau})" if tau is not None else ""
+    raise ConfigError(
+        f"the loss became {total} in epoch {epoch}. Likely cause: too large a learning rate "
+        f"(lr = {config.lr}){temperature}. The last checkpoint is from before that."
+    )
