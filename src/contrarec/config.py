@@ -13,6 +13,8 @@ from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from contrarec.errors import ConfigError, unknown
+from contrarec.toml import dumps_toml as dumps_toml
+from contrarec.toml import read_toml as read_toml
 
 T = TypeVar("T")
 
