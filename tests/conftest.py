@@ -1,0 +1,26 @@
+"""What several test files need."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Callable[[str], Path]:
+    """`data_dir(name)`: the folder of a real data set; without it the test is skipped."""
+
+    def find(name: str) -> Path:
+        base = Path(os.environ.get("CONTRAREC_DATA") or ROOT.parent / "shared" / "data")
+        folder = base / name
+        if folder.is_dir():
+            return folder
+        reason = f"real data set {name!r} is absent: no folder {folder} (set CONTRAREC_DATA)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}; with CI=true that is a failure")
+        pytest.skip(reason)
+
+    return find
