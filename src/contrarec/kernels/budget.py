@@ -1,0 +1,183 @@
+"""The KL budget of a reweighting: how far each row of logits may lean away from uniform.
+
+For a row of logits `g`, `KL(softmax(β·g) ‖ uniform)` rises with β from 0 at β = 0 to `log(N / m)`,
+where m entries share the maximum; its derivative is `β·Var_p(g)`. `budget_multiplier` finds the β
+that spends a given budget. Both twins take Newton steps on the square root of the divergence
+(nearly linear in β, since the divergence starts as `β²·Var(g)/2`) inside a bracket that only
+shrinks, in double precision.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from contrarec.errors import ConfigError
+from contrarec.kernels.dispatch import Backend, njit, njit_serial, prange, resolve
+
+_TOLERANCE = 1e-8  # relative, in the divergence
+_MAX_STEPS = 100  # Newton needs 2 to 6; bisection alone would be done by then, too
+_SATURATED = 50.0  # β·gap at which all but the maximal entries weigh less than 1e-21
+
+
+def budget_multiplier(
+    g: torch.Tensor, eta: float, *, maximum: float = 1.0, backend: Backend = "auto"
+) -> torch.Tensor:
+    """Largest β ≤ `maximum` per row with `KL(softmax(β·g) ‖ uniform) ≤ eta`.
+
+    A row within the budget at `maximum` gets `maximum`. Where the budget binds, the divergence is
+    `eta` to 1e-6 relative. With `maximum = inf`, a row that cannot spend the budget gets a β that
+    puts all weight on its maximal entries, and a constant row gets 1. Not differentiable: β is a
+    constant for whoever multiplies by it.
+
+    Args:
+        g: `[B, N]` logits, floating point. A row with NaN gets NaN.
+        eta: the budget in nats, positive.
+        maximum: upper bound of β, positive; may be `inf`.
+        backend: `auto`, `reference` or `numba`.
+
+    Returns:
+        `[B]`, in the type of `g` but at least float32.
+
+    Raises:
+        ConfigError: a setting is out of range or `g` is not `[B, N]`.
+        BackendError: the back end asked for is not there.
+
+    >>> g = torch.tensor([[0.0, 4.0], [0.0, 0.1]])
+    >>> beta = budget_multiplier(g, 0.1)
+    >>> p = (beta[:, None] * g).softmax(1)
+    >>> (p * (2 * p).log()).sum(1)
+    tensor([0.1000, 0.0012])
+    """
+    if not eta > 0:
+        raise ConfigError(f"`eta` must be positive, got {eta}.")
+    if not maximum > 0:
+        raise ConfigError(f"`maximum` must be positive, got {maximum}.")
+    if g.ndim != 2 or not g.is_floating_point():
+        raise ConfigError(f"`g` must be [B, N] floating point, got {tuple(g.shape)} {g.dtype}.")
+    g = g.detach()
+    dtype = torch.promote_types(g.dtype, torch.float32)
+    if g.shape[1] == 0:
+        return g.new_full((len(g),), min(1.0, maximum), dtype=dtype)
+    if resolve(backend, g) == "reference":
+        return budget_multiplier_reference(g, eta, maximum=maximum).to(dtype)
+    beta = np.empty(len(g))
+    _solve(g.to(dtype).contiguous().numpy(), float(eta), float(maximum), beta)
+    return torch.from_numpy(beta).to(dtype)
+
+
+def budget_multiplier_reference(
+    g: torch.Tensor, eta: float, *, maximum: float = 1.0
+) -> torch.Tensor:
+    """Compute `budget_multiplier` in plain torch, all rows in step; returns float64."""
+    log_n = math.log(g.shape[1])
+    d = g.double() - g.double().amax(1, keepdim=True)  # [B, N], at most 0
+    constant = d.amin(1) == 0
+    ties = (d == 0).sum(1)
+    gap = -torch.where(d < 0, d, -torch.inf).amax(1)  # to the largest entry below the maximum
+    high = (_SATURATED / gap).clamp(max=maximum)
+    kl, _ = _divergence(d, high, log_n)
+    at_most = kl if math.isfinite(maximum) else log_n - ties.log()
+    done = constant | (at_most <= eta)
+    beta = torch.where(constant, min(1.0, maximum), high)
+    if math.isfinite(maximum):
+        beta = torch.where(done, maximum, beta)
+    low = torch.zeros_like(high)
+    spread = d.var(1, correction=0)
+    x = torch.minimum((2.0 * eta / spread).sqrt(), high * (eta / kl).sqrt())
+    for _ in range(_MAX_STEPS):
+        if bool(done.all()):
+            break
+        kl, variance = _divergence(d, x, log_n)
+        beta = torch.where(done, beta, x)
+        done = done | ((kl - eta).abs() <= _TOLERANCE * eta) | kl.isnan()
+        low, high = torch.where(kl < eta, x, low), torch.where(kl < eta, high, x)
+        root = kl.clamp(min=0).sqrt()
+        newton = x - 2.0 * root * (root - math.sqrt(eta)) / (x * variance)
+        inside = (newton > low) & (newton < high)
+        x = torch.where(inside, newton, 0.5 * (low + high))
+    return torch.where(g.isnan().any(1), torch.nan, beta)
+
+
+def _divergence(
+    d: torch.Tensor, beta: torch.Tensor, log_n: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """KL(softmax(β·d) ‖ uniform) and Var_p(d) per row, for rows whose maximum is 0."""
+    weight = (beta[:, None] * d).exp()
+    total = weight.sum(1)
+    mean = (weight * d).sum(1) / total
+    variance = (weight * (d - mean[:, None]).square()).sum(1) / total
+    return beta * mean - total.log() + log_n, variance
+
+
+@njit_serial
+def _divergence_row(d, beta):  # type: ignore[no-untyped-def]
+    total = first = second = 0.0
+    for j in range(len(d)):
+        weight = math.exp(beta * d[j])
+        total += weight
+        first += weight * d[j]
+        second += weight * d[j] * d[j]
+    mean = first / total
+    kl = beta * mean - math.log(total) + math.log(len(d))
+    return kl, second / total - mean * mean
+
+
+@njit_serial
+def _solve_row(d, eta, maximum):  # type: ignore[no-untyped-def]
+    n = len(d)
+    mean = square = 0.0
+    ties, gap = 0, math.inf
+    for j in range(n):
+        mean += d[j]
+        square += d[j] * d[j]
+        if d[j] == 0.0:
+            ties += 1
+        else:
+            gap = min(gap, -d[j])
+    mean /= n
+    spread = square / n - mean * mean
+    if ties == n:
+        return min(1.0, maximum)
+    high = min(maximum, _SATURATED / gap)
+    kl, variance = _divergence_row(d, high)
+    if math.isfinite(maximum):
+        if kl <= eta:
+            return maximum
+    elif math.log(n / ties) <= eta:
+        return high
+    low = 0.0
+    x = high * math.sqrt(eta / kl)
+    if spread > 0.0:
+        x = min(x, math.sqrt(2.0 * eta / spread))
+    for _ in range(_MAX_STEPS):
+        kl, variance = _divergence_row(d, x)
+        if not abs(kl - eta) > _TOLERANCE * eta:
+            break
+        if kl < eta:
+            low = x
+        else:
+            high = x
+        newton = -1.0
+        if variance > 0.0 and kl > 0.0:
+            root = math.sqrt(kl)
+            newton = x - 2.0 * root * (root - math.sqrt(eta)) / (x * variance)
+        x = newton if low < newton < high else 0.5 * (low + high)
+    return x
+
+
+@njit
+def _solve(g, eta, maximum, beta):  # type: ignore[no-untyped-def]
+    n = g.shape[1]
+    for b in prange(len(g)):
+        d = np.empty(n)
+        top = -math.inf
+        broken = False
+        for j in range(n):
+            d[j] = g[b, j]
+            broken |= math.isnan(d[j])
+            top = max(top, d[j])
+        for j in range(n):
+            d[j] -= top
+            broken |= math.isnan(d[j])
+        beta[b] = math.nan if broken else _solve_row(d, eta, maximum)

@@ -1,0 +1,219 @@
+"""Hardness: who says how much each sampled negative counts.
+
+A hardness is an `nn.Module` with `forward(users [B], neg_items [B, N], vectors=None)` that returns
+`log p [B, N]`, a log-probability over the negatives of each row. The learned ones play the game's
+adversary; the fixed ones are its controls. None of them sees scores or positives.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+from contrarec.errors import ConfigError
+from contrarec.kernels.scores import sampled_scores
+from contrarec.losses.configs import AdvInfoNCEConfig
+from contrarec.losses.functional import budgeted_log_p
+
+Vectors = tuple[torch.Tensor, torch.Tensor]
+"""The model's ego tables: users `[n_users, dim]` and items `[n_items, dim]`."""
+
+
+def adversary_due(epoch: int, passes_done: int, config: AdvInfoNCEConfig) -> bool:
+    """Whether an adversarial phase (`adv_epochs` passes over the data) precedes this epoch.
+
+    Args:
+        epoch: the epoch about to begin, counted from 0.
+        passes_done: adversarial phases made so far.
+        config: with `eta`, the budget takes the place of a limit of phases.
+
+    Source:
+        The authors' code: its schedule, word for word, including the `+ 3`.
+
+    >>> config = AdvInfoNCEConfig(adv_interval=5, adv_passes=2)
+    >>> [epoch for epoch in range(20) if adversary_due(epoch, 0, config)]
+    [2, 7, 12, 17]
+    >>> adversary_due(17, 2, config)
+    False
+    """
+    left = config.eta is not None or passes_done < config.adv_passes
+    return left and epoch > config.warm_up_epochs and (epoch + 3) % config.adv_interval == 0
+
+
+class EmbeddingHardness(nn.Module):
+    """`p = softmax_j ⟨a_u, b_j⟩` with tables of its own ("embed").
+
+    Args:
+        n_users: rows of the user table.
+        n_items: rows of the item table.
+        dim: 64 in the paper.
+        eta: KL budget per row in nats, or None for none.
+        generator: draws the tables (Xavier normal, as in the authors' code).
+    """
+
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        dim: int,
+        *,
+        eta: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.eta = eta
+        self.users = nn.Parameter(torch.empty(n_users, dim))
+        self.items = nn.Parameter(torch.empty(n_items, dim))
+        for table in (self.users, self.items):
+            nn.init.xavier_normal_(table, generator=generator)
+
+    def forward(
+        self,
+        users: torch.Tensor,
+        neg_items: torch.Tensor,
+        vectors: Vectors | None = None,  # noqa: ARG002 - every hardness is called alike
+    ) -> torch.Tensor:
+        """Return `log p [B, N]`; differentiable in the tables."""
+        return budgeted_log_p(sampled_scores(self.users, self.items, users, neg_items), self.eta)
+
+    def penalty(self, users: torch.Tensor, neg_items: torch.Tensor) -> torch.Tensor:
+        """Half the squared norm of the rows a batch gathers, each as often as it is gathered."""
+        user_count = torch.bincount(users, minlength=len(self.users)).to(self.users.dtype)
+        item_count = torch.bincount(neg_items.flatten(), minlength=len(self.items))
+        norm = user_count @ self.users.square().sum(1)
+        return 0.5 * (norm + item_count.to(self.items.dtype) @ self.items.square().sum(1))
+
+
+class MLPHardness(nn.Module):
+    """`p = softmax_j ⟨f(x_u), h(x_j)⟩`, `f, h = relu(linear)` on detached ego tables ("mlp").
+
+    Args:
+        in_dim: dimension of the backbone's tables.
+        dim: of the hidden product; 4 in the paper.
+        eta: KL budget per row in nats, or None for none.
+        generator: draws weights and biases, uniform within `±1/√in_dim`.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int = 4,
+        *,
+        eta: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.eta = eta
+        # skip_init: the constructor of nn.Linear would draw from the global stream
+        self.users: nn.Linear = skip_init(nn.Linear, in_dim, dim)
+        self.items: nn.Linear = skip_init(nn.Linear, in_dim, dim)
+        bound = 1 / math.sqrt(in_dim)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def forward(
+        self, users: torch.Tensor, neg_items: torch.Tensor, vectors: Vectors | None = None
+    ) -> torch.Tensor:
+        """Return `log p [B, N]`; differentiable in the weights, not in `vectors`.
+
+        Raises:
+            ConfigError: `vectors` is missing.
+        """
+        if vectors is None:
+            raise ConfigError("`vectors` must be given with MLP hardness, got None.")
+        user_table, item_table = vectors[0].detach(), vectors[1].detach()
+        if neg_items.numel() < len(item_table):
+            items, index = torch.unique(neg_items, return_inverse=True)
+            item_table = item_table[items]
+        else:
+            index = neg_items
+        rows = torch.arange(len(users), device=users.device)
+        hidden_users = torch.relu(self.users(user_table[users]))  # [B, dim]
+        hidden_items = torch.relu(self.items(item_table))
+        return budgeted_log_p(sampled_scores(hidden_users, hidden_items, rows, index), self.eta)
+
+    def penalty(self, users: torch.Tensor, neg_items: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Half the squared norm of the weights: this adversary gathers no rows of its own."""
+        norms = [parameter.square().sum() for parameter in self.parameters()]
+        return 0.5 * torch.stack(norms).sum()
+
+
+class RandomHardness(nn.Module):
+    """A control: Gaussian logits, fixed once and for all for each pair of user and item.
+
+    The logit is a hash of (key, user, item), so it needs no table and is the same in every batch,
+    in every process and whatever the order of the draws.
+
+    Args:
+        scale: standard deviation of the logits.
+        eta: KL that every row is tempered to, or None to leave the logits as drawn.
+        generator: draws the key.
+    """
+
+    key: torch.Tensor
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        *,
+        eta: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale, self.eta = scale, eta
+        self.register_buffer("key", torch.randint(_MASK, (), generator=generator))
+
+    def forward(
+        self,
+        users: torch.Tensor,
+        neg_items: torch.Tensor,
+        vectors: Vectors | None = None,  # noqa: ARG002 - every hardness is called alike
+    ) -> torch.Tensor:
+        """Return `log p [B, N]`, float32."""
+        row = _mix(_mix(users.long() & _MASK) ^ self.key)
+        bits = _mix(row[:, None] ^ _mix(neg_items.long() & _MASK))
+        uniform = (bits.double() + 0.5) * (2.0 / (_MASK + 1)) - 1.0
+        g = (self.scale * math.sqrt(2.0)) * uniform.erfinv().float()
+        return budgeted_log_p(g, self.eta, maximum=math.inf)
+
+
+class PopularityHardness(nn.Module):
+    """A control: `p_j ∝ count_j^alpha` over the sampled negatives.
+
+    Args:
+        item_counts: `[n_items]` training interactions of each item; an item without any counts
+            as 1, so that it keeps a weight.
+        alpha: exponent; negative values favour rare items.
+        eta: KL that every row is tempered to, or None to leave `alpha` in force.
+    """
+
+    log_counts: torch.Tensor
+
+    def __init__(
+        self, item_counts: torch.Tensor, alpha: float = 1.0, *, eta: float | None = None
+    ) -> None:
+        super().__init__()
+        self.alpha, self.eta = alpha, eta
+        self.register_buffer("log_counts", item_counts.clamp(min=1).float().log())
+
+    def forward(
+        self,
+        users: torch.Tensor,  # noqa: ARG002 - every hardness is called alike
+        neg_items: torch.Tensor,
+        vectors: Vectors | None = None,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Return `log p [B, N]`, float32."""
+        g = self.alpha * self.log_counts[neg_items]
+        return budgeted_log_p(g, self.eta, maximum=math.inf)
+
+
+_MASK = 2**32 - 1
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    # A bijection of 32-bit integers (multipliers of the hash-prospector search). Both multipliers
+    # are below 2^31, so that no product leaves int64.
+    x = (x ^ (x >> 16)) * 0x21F0AAAD & _MASK
+    x = (x ^ (x >> 15)) * 0x735A2D97 & _MASK
+    return x ^ (x >> 15)
