@@ -33,7 +33,7 @@ class Checkpoint:
         self.path = folder / "state" / "checkpoint.safetensors"
         self._modules = {"backbone": backbone, "loss": loss}
         self._optimizers = {"optimizer": optimizer}
-        if loss.adversary_optimizer is not None:
+        if loss.has_adversary:
             self._optimizers["adversary_optimizer"] = loss.adversary_optimizer
         self._identity = identity
 

@@ -22,7 +22,8 @@ from contrarec.errors import ConfigError
 from contrarec.evaluation.protocol import evaluate
 from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.kernels.scores import sampled_scores
-from contrarec.losses import Loss
+from contrarec.losses import AdvInfoNCEConfig, Loss, adversary_due
+from contrarec.losses.functional import kl_to_uniform
 from contrarec.sampling import Batch, Phase, Sampler
 from contrarec.tensorfile import pack, unpack
 from contrarec.training.checkpoint import Checkpoint
@@ -123,8 +124,7 @@ def fit(
 
     with Interrupt() as interrupt:
         while not state.stopped and not interrupt.requested:
-            due = loss.adversary_due(state.epoch, state.adversary_passes)
-            plan = epoch_plan(due, loss.adversary_epochs)
+            plan = _plan(loss, state)
             last = state.epoch + 1 == config.epochs
             evaluating = last or (state.epoch + 1) % config.eval_every == 0
 
@@ -155,7 +155,7 @@ def fit(
                         add_l2(backbone, batch, config.l2, negatives=not published)
                         optimizer.step()
                         if evaluating:
-                            row_kl = loss.kl(neg.detach(), **context)
+                            row_kl = _row_kl(loss, neg.detach(), context)
                     total += value.detach()
                     if row_kl is not None:
                         kl.add(batch.users, row_kl)
@@ -246,6 +246,20 @@ def evaluate_sets(scorer: Scorer, data: Dataset, ks: tuple[int, ...]) -> Metrics
     """Return the metrics of the validation set and every test set, by name."""
     sets = ({"valid": data.valid} if data.valid else {}) | data.tests
     return {name: evaluate(scorer, test, ks=ks).metrics() for name, test in sets.items()}
+
+
+def _plan(loss: Loss, state: State) -> tuple[Phase, ...]:
+    """Return the passes of the epoch that `state` is in."""
+    if not loss.has_adversary:
+        return ("min",)
+    config: AdvInfoNCEConfig = loss.config
+    return epoch_plan(adversary_due(state.epoch, state.adversary_passes, config), config.adv_epochs)
+
+
+def _row_kl(loss: Loss, neg: torch.Tensor, context: dict[str, Any]) -> torch.Tensor | None:
+    """Return the KL of each row's weights to uniform `[B]`; None for a loss without weights."""
+    log_p = loss.log_p(neg, **context) if hasattr(loss, "log_p") else None
+    return None if log_p is None else kl_to_uniform(log_p)
 
 
 def _epoch_line(

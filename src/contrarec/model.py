@@ -1,0 +1,114 @@
+"""A model: settings, the history it is built on, a backbone and its loss."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from contrarec.backbones import build_backbone
+from contrarec.data.dataset import TestSet
+from contrarec.data.interactions import Interactions
+from contrarec.data.vocabulary import Vocabulary
+from contrarec.errors import BackendError, ConfigError, DataError
+from contrarec.evaluation.ranking import Scorer
+from contrarec.foldin import fold_in_vectors
+from contrarec.losses import resolve_loss
+from contrarec.settings import Settings
+from contrarec.tensorfile import pack, unpack
+from contrarec.training.loop import model_scorer
+
+
+class Model:
+    """Backbone and loss for one data set, with initial weights drawn from the seed.
+
+    Args:
+        settings: what to build.
+        history: training interactions; their vocabularies are the model's.
+        device: where the weights live.
+    """
+
+    def __init__(self, settings: Settings, history: Interactions, device: torch.device) -> None:
+        self.history = history
+        generator = torch.Generator().manual_seed(settings.seed)
+        backbone = build_backbone(settings.backbone, history, generator)
+        loss = resolve_loss(settings.loss_name).loss(
+            settings.loss,
+            n_users=history.n_users,
+            n_items=history.n_items,
+            item_counts=history.item_counts,
+            dim=settings.backbone.dim,
+            rng=generator,
+        )
+        self.backbone, self.loss = backbone.to(device), loss.to(device)
+        self.cosine = loss.similarity == "cosine"
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return everything that `restore` needs."""
+        return pack("backbone", self.backbone.state_dict()) | pack("loss", self.loss.state_dict())
+
+    def restore(self, weights: dict[str, torch.Tensor], where: str) -> None:
+        """Put weights back.
+
+        Raises:
+            DataError: they are another model's; `where` starts the message.
+        """
+        try:
+            self.backbone.load_state_dict(unpack("backbone", weights))
+            self.loss.load_state_dict(unpack("loss", weights))
+        except RuntimeError as error:
+            raise DataError(f"{where}: the weights do not fit its settings ({error}).") from error
+
+    def scorer(self) -> Scorer:
+        """Return the scorer of all items for the model's users."""
+        return model_scorer(self.backbone, self.cosine)
+
+    @torch.no_grad()
+    def item_vectors(self) -> torch.Tensor:
+        """Return the item vectors that scores are dot products with, `[n_items, dim]`."""
+        vectors = self.backbone()[1]
+        return F.normalize(vectors) if self.cosine else vectors.detach()
+
+    def unit_item_vectors(self) -> torch.Tensor:
+        """Return the item vectors at length 1, `[n_items, dim]`."""
+        return F.normalize(self.item_vectors())
+
+    def histories(self, rows: np.ndarray, items: np.ndarray, n_rows: int) -> Interactions:
+        """Collect (row, item) pairs as the histories of `n_rows` users never seen."""
+        users = Vocabulary.of(range(n_rows))
+        return Interactions.from_pairs(rows, items, users=users, items=self.history.items)
+
+    def fold_in(self, history: Interactions) -> torch.Tensor:
+        """Return vectors of users never seen, `[H, dim]`."""
+        vectors = fold_in_vectors(
+            self.item_vectors().cpu(),
+            torch.from_numpy(history.indptr),
+            torch.from_numpy(history.indices).long(),
+            cosine=self.cosine,
+        )
+        return (F.normalize(vectors) if self.cosine else vectors).to(self.item_vectors().device)
+
+
+def align(test: TestSet, users: Vocabulary, items: Vocabulary) -> TestSet:
+    """Express a test set in a model's vocabularies.
+
+    Users that the model does not know are dropped; unknown items get indices behind the model's
+    own, so that they stay in the truth and can never be ranked.
+    """
+    if test.truth.users == users and test.truth.items == items:
+        return test
+    raise NotImplementedError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu` or `cuda` into a device.
+
+    Raises:
+        ConfigError: another name.
+        BackendError: `cuda` was asked for and there is no such device.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"`device` must be auto, cpu or cuda, got {name!r}.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BackendError("device 'cuda' was asked for and torch finds none.")
+    return torch.device(name)
