@@ -15,8 +15,8 @@ import torch
 from contrarec.errors import ConfigError
 from contrarec.kernels.dispatch import Backend, njit, njit_serial, prange, resolve
 
-_TOLERANCE = 1e-8  # relative, in the divergence
-_MAX_STEPS = 100  # Newton needs 2 to 6; bisection alone would be done by then, too
+_TOLERANCE = 1e-7  # relative, in the divergence
+_MAX_STEPS = 100  # Newton needs 2 to 12; bisection alone would be done by then, too
 _SATURATED = 50.0  # β·gap at which all but the maximal entries weigh less than 1e-21
 
 
@@ -76,15 +76,14 @@ def budget_multiplier_reference(
     ties = (d == 0).sum(1)
     gap = -torch.where(d < 0, d, -torch.inf).amax(1)  # to the largest entry below the maximum
     high = (_SATURATED / gap).clamp(max=maximum)
-    kl, _ = _divergence(d, high, log_n)
-    at_most = kl if math.isfinite(maximum) else log_n - ties.log()
-    done = constant | (at_most <= eta)
+    most = _divergence(d, high, log_n)[0] if math.isfinite(maximum) else log_n - ties.log()
+    done = constant | (most <= eta)
     beta = torch.where(constant, min(1.0, maximum), high)
     if math.isfinite(maximum):
         beta = torch.where(done, maximum, beta)
     low = torch.zeros_like(high)
     spread = d.var(1, correction=0)
-    x = torch.minimum((2.0 * eta / spread).sqrt(), high * (eta / kl).sqrt())
+    x = torch.minimum((2.0 * eta / spread).sqrt(), high * (eta / most).sqrt())
     for _ in range(_MAX_STEPS):
         if bool(done.all()):
             break
@@ -140,14 +139,16 @@ def _solve_row(d, eta, maximum):  # type: ignore[no-untyped-def]
     if ties == n:
         return min(1.0, maximum)
     high = min(maximum, _SATURATED / gap)
-    kl, variance = _divergence_row(d, high)
     if math.isfinite(maximum):
-        if kl <= eta:
+        most, _ = _divergence_row(d, high)
+        if most <= eta:
             return maximum
-    elif math.log(n / ties) <= eta:
-        return high
+    else:
+        most = math.log(n / ties)
+        if most <= eta:
+            return high
     low = 0.0
-    x = high * math.sqrt(eta / kl)
+    x = high * math.sqrt(eta / most)
     if spread > 0.0:
         x = min(x, math.sqrt(2.0 * eta / spread))
     for _ in range(_MAX_STEPS):

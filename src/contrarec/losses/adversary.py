@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 from contrarec.errors import ConfigError
 from contrarec.kernels.scores import sampled_scores
@@ -21,15 +20,15 @@ Vectors = tuple[torch.Tensor, torch.Tensor]
 
 
 def adversary_due(epoch: int, passes_done: int, config: AdvInfoNCEConfig) -> bool:
-    """Whether an adversarial phase (`adv_epochs` passes over the data) precedes this epoch.
+    """Whether adversarial passes (`adv_epochs` of them) precede the model's pass of this epoch.
 
     Args:
         epoch: the epoch about to begin, counted from 0.
-        passes_done: adversarial phases made so far.
-        config: with `eta`, the budget takes the place of a limit of phases.
+        passes_done: adversarial passes made so far.
+        config: with `eta`, the budget takes the place of a limit of passes.
 
     Source:
-        The authors' code: its schedule, word for word, including the `+ 3`.
+        The schedule of the authors' code, including the `+ 3`.
 
     >>> config = AdvInfoNCEConfig(adv_interval=5, adv_passes=2)
     >>> [epoch for epoch in range(20) if adversary_due(epoch, 0, config)]
@@ -105,9 +104,9 @@ class MLPHardness(nn.Module):
     ) -> None:
         super().__init__()
         self.eta = eta
-        # skip_init: the constructor of nn.Linear would draw from the global stream
-        self.users: nn.Linear = skip_init(nn.Linear, in_dim, dim)
-        self.items: nn.Linear = skip_init(nn.Linear, in_dim, dim)
+        # by way of "meta", since the constructor would draw from the global stream
+        self.users = nn.Linear(in_dim, dim, device="meta").to_empty(device="cpu")
+        self.items = nn.Linear(in_dim, dim, device="meta").to_empty(device="cpu")
         bound = 1 / math.sqrt(in_dim)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)

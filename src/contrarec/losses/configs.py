@@ -59,9 +59,9 @@ class AdvInfoNCEConfig:
     adv_epochs: int = 1
     """Passes over the data each time the adversary is due."""
     adv_interval: int = 5
-    """Epochs from one adversarial phase to the next."""
+    """Epochs from one turn of the adversary to the next."""
     adv_passes: int = 12
-    """T_adv: how many adversarial phases a run has; not in force with `eta`."""
+    """T_adv: no adversarial pass begins after this many; not in force with `eta`."""
     warm_up_epochs: int = 0
     """The adversary rests up to and including this epoch (epochs count from 0)."""
     adv_l2: float = 0.0

@@ -7,6 +7,7 @@ adversary step treats the scores as constants.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -30,19 +31,31 @@ Rng = int | torch.Generator | None
 _NO_ADVERSARY = "`hardness` 'closed_form' has no adversary to train."
 
 
+@dataclass(frozen=True)
+class AdversaryStep:
+    """What one step of the adversary saw, before it moved."""
+
+    loss: torch.Tensor
+    """Mean loss of the batch, detached."""
+    kl: torch.Tensor
+    """`[B]` KL(p ‖ uniform) of each row, detached."""
+
+
 class Loss(Protocol):
-    """What the training loop needs of a loss; a user's own class has to offer the same.
+    """What the training loop needs of a loss; a user's own `nn.Module` has to offer the same.
 
     It is constructed as `Loss(config, *, n_users, n_items, item_counts=None, dim=None, rng=None)`.
+    The last three members are used only where `has_adversary` holds or weights are reported.
     """
 
     config_class: ClassVar[type[Any]]
     similarity: ClassVar[Similarity]
     """Which scores it expects: cosines or plain dot products."""
+    config: Any
 
     @property
     def has_adversary(self) -> bool:
-        """Whether `adversary_step` and `adversary_optimizer` are there to be used."""
+        """Whether there is something to train beside the model."""
 
     def __call__(
         self,
@@ -55,15 +68,35 @@ class Loss(Protocol):
     ) -> torch.Tensor:
         """Mean loss of a batch: `pos [B]`, `neg [B, N]`, `users [B]`, `neg_items [B, N]`."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything it learned or drew."""
 
-@dataclass(frozen=True)
-class AdversaryStep:
-    """What one step of the adversary saw, before it moved."""
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Put that back."""
 
-    loss: torch.Tensor
-    """Mean loss of the batch, detached."""
-    kl: torch.Tensor
-    """`[B]` KL(p ‖ uniform) of each row, detached."""
+    def log_p(
+        self,
+        neg: torch.Tensor,
+        users: torch.Tensor | None = None,
+        neg_items: torch.Tensor | None = None,
+        vectors: Vectors | None = None,
+    ) -> torch.Tensor | None:
+        """Log-weights of the negatives `[B, N]`, or None where they are uniform."""
+
+    def adversary_step(
+        self,
+        pos: torch.Tensor,
+        neg: torch.Tensor,
+        *,
+        users: torch.Tensor,
+        neg_items: torch.Tensor,
+        vectors: Vectors | None = None,
+    ) -> AdversaryStep:
+        """One step of the adversary, with the scores as constants."""
+
+    @property
+    def adversary_optimizer(self) -> torch.optim.Optimizer:
+        """The adversary's optimizer, whose state belongs to a checkpoint."""
 
 
 class BPR(nn.Module):
@@ -388,7 +421,7 @@ class AdvInfoNCE(nn.Module):
                 penalty = hardness.penalty(users, neg_items) / len(users)
                 objective = loss + sign * config.adv_l2 * penalty
             optimizer.zero_grad(set_to_none=True)
-            objective.backward()
+            torch.autograd.backward(objective)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return AdversaryStep(loss.detach(), functional.kl_to_uniform(log_p.detach()))
