@@ -1,0 +1,23 @@
+"""Full ranking, metrics, test sets and comparisons: from scores or embeddings, never a model."""
+
+from contrarec.evaluation.compare import PairedTest, bootstrap_interval, holm, paired_test
+from contrarec.evaluation.metrics import DEFINITIONS, METRICS, parse_metric
+from contrarec.evaluation.protocol import Evaluation, GroupEvaluation, evaluate, popularity_groups
+from contrarec.evaluation.ranking import Scorer, dot_scorer, top_k
+
+__all__ = [
+    "DEFINITIONS",
+    "METRICS",
+    "Evaluation",
+    "GroupEvaluation",
+    "PairedTest",
+    "Scorer",
+    "bootstrap_interval",
+    "dot_scorer",
+    "evaluate",
+    "holm",
+    "paired_test",
+    "parse_metric",
+    "popularity_groups",
+    "top_k",
+]
