@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from contrarec.config import build
 from contrarec.errors import ConfigError, unknown
 from contrarec.losses import functional
 from contrarec.losses.adversary import (
@@ -55,12 +56,8 @@ class LossSpec(NamedTuple):
         >>> LOSSES["infonce-kneg"].configure(tau=0.2).k_neg
         64.0
         """
-        known = [field.name for field in dataclasses.fields(self.config)]
-        for name in settings:
-            if name not in known:
-                kind = f"setting of {self.config.__name__}"
-                raise ConfigError(unknown(kind, name, known))
-        return self.config(**{**self.defaults, **settings})
+        where = f"settings of {self.loss.__name__}"
+        return build(self.config, {**self.defaults, **settings}, where=where)
 
 
 LOSSES: dict[str, LossSpec] = {

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
-from contrarec.errors import ConfigError, unknown
+from contrarec.config import require, settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,9 @@ class InfoNCEConfig:
     """KL to uniform that random or popularity p is tempered to, in nats; None leaves it as is."""
 
     def __post_init__(self) -> None:
+        settle(self)
         _positive(self, "tau", "k_neg", "scale", "eta")
-        _choice(self, "weights")
-        if not math.isfinite(self.alpha):
-            raise ConfigError(f"`alpha` must be finite, got {self.alpha}.")
+        require(math.isfinite(self.alpha), "alpha", "be finite", self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,30 +71,21 @@ class AdvInfoNCEConfig:
     """Penalty of the closed form; not in force with `eta`."""
 
     def __post_init__(self) -> None:
+        settle(self)
         _positive(self, "tau", "k_neg", "dim", "mlp_dim", "adv_lr", "adv_epochs", "adv_interval")
         _positive(self, "eta", "lam")
         _not_negative(self, "adv_passes", "warm_up_epochs", "adv_l2")
-        _choice(self, "hardness")
-        _choice(self, "direction")
-        if self.hardness == "closed_form" and self.direction == "min":
-            raise ConfigError("`direction` must be 'max' with `hardness` 'closed_form', got 'min'.")
+        maximises = self.hardness != "closed_form" or self.direction == "max"
+        require(maximises, "direction", "be 'max' with the closed form", self.direction)
 
 
 def _positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"`{name}` must be positive, got {value}.")
+        require(value is None or 0 < value < math.inf, name, "be positive", value)
 
 
 def _not_negative(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if not 0 <= value < math.inf:
-            raise ConfigError(f"`{name}` must not be negative, got {value}.")
-
-
-def _choice(config: Any, name: str) -> None:
-    value, choices = getattr(config, name), get_args(get_type_hints(type(config))[name])
-    if value not in choices:
-        raise ConfigError(unknown(name, str(value), choices))
+        require(0 <= value < math.inf, name, "not be negative", value)

@@ -148,13 +148,13 @@ class InfoNCE(nn.Module):
     Args:
         config: hyper-parameters; the defaults if None.
         n_users: not needed; every loss takes the same arguments.
-        n_items: not needed.
+        n_items: what `item_counts` is checked against.
         item_counts: `[n_items]` training interactions per item, for popularity weights.
         dim: not needed.
         rng: seed or generator of random weights; None draws a seed.
 
     Raises:
-        ConfigError: popularity weights without `item_counts`.
+        ConfigError: popularity weights without `item_counts`, or these of another length.
 
     >>> loss = InfoNCE(InfoNCEConfig(tau=0.1))
     >>> loss(torch.tensor([1.0]), torch.tensor([[1.0]]))
@@ -170,7 +170,7 @@ class InfoNCE(nn.Module):
         config: InfoNCEConfig | None = None,
         *,
         n_users: int | None = None,  # noqa: ARG002
-        n_items: int | None = None,  # noqa: ARG002
+        n_items: int | None = None,
         item_counts: Any = None,
         dim: int | None = None,  # noqa: ARG002
         rng: Rng = None,
@@ -184,6 +184,10 @@ class InfoNCE(nn.Module):
             if item_counts is None:
                 raise ConfigError("`item_counts` must be given with popularity weights, got None.")
             counts = torch.as_tensor(item_counts)
+            if n_items is not None and counts.shape != (n_items,):
+                raise ConfigError(
+                    f"`item_counts` must be [n_items] = [{n_items}], got {tuple(counts.shape)}."
+                )
             self.hardness = PopularityHardness(counts, config.alpha, eta=config.eta)
 
     def log_p(
