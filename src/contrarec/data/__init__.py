@@ -1,0 +1,1 @@
+"""Interactions, data sets with their protocol, readers, splits, synthetic worlds, checks."""

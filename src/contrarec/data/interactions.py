@@ -1,0 +1,239 @@
+"""Who interacted with what: compressed sparse rows and the ids they stand for."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from contrarec.data.vocabulary import Vocabulary
+from contrarec.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Interactions:
+    """A set of (user, item) pairs as compressed sparse rows (CSR), never changed in place."""
+
+    indptr: np.ndarray
+    """`[n_users + 1]` int64; user u's items are `indices[indptr[u]:indptr[u + 1]]`."""
+    indices: np.ndarray
+    """`[nnz]` int32 item indices, strictly ascending in each row."""
+    users: Vocabulary
+    """Ids of the rows."""
+    items: Vocabulary
+    """Ids of the columns."""
+    time: np.ndarray | None = None
+    """`[nnz]`, when each interaction happened (the last time, if more than once)."""
+    weight: np.ndarray | None = None
+    """`[nnz]` float32, summed over repeated pairs."""
+    n_duplicates: int = 0
+    """How many repetitions of pairs were collapsed when this was made."""
+
+    def __post_init__(self) -> None:
+        sound = (
+            self.indptr.shape == (len(self.users) + 1,)
+            and self.indptr[0] == 0
+            and self.indptr[-1] == len(self.indices)
+            and bool((np.diff(self.indptr) >= 0).all())
+        )
+        if not sound:
+            raise DataError(
+                f"`indptr` must have shape ({len(self.users) + 1},) and rise from 0 to "
+                f"{len(self.indices)}, got shape {self.indptr.shape}."
+            )
+        if self.nnz and not (self.indices.min() >= 0 and self.indices.max() < self.n_items):
+            raise DataError(
+                f"`indices` must lie in [0, {self.n_items}), "
+                f"got {self.indices.min()} to {self.indices.max()}."
+            )
+        if self.nnz and not (np.diff(self.keys) > 0).all():
+            raise DataError("`indices` must be strictly ascending in each row.")
+        for name in ("time", "weight"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (self.nnz,):
+                raise DataError(f"`{name}` must have shape ({self.nnz},), got {values.shape}.")
+
+    @classmethod
+    def from_pairs(
+        cls,
+        user_index: np.ndarray,
+        item_index: np.ndarray,
+        *,
+        users: Vocabulary,
+        items: Vocabulary,
+        time: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
+    ) -> "Interactions":
+        """Collect pairs in any order; repeated ones are collapsed and counted.
+
+        Args:
+            user_index: `[n]` integers, within `users`.
+            item_index: `[n]` integers, within `items`.
+            users: the ids that user indices stand for.
+            items: the ids that item indices stand for.
+            time: `[n]`; a repeated pair keeps its last one.
+            weight: `[n]`; a repeated pair gets the sum.
+
+        Raises:
+            DataError: an index is not in its vocabulary, or lengths differ.
+        """
+        for name, index, size in (
+            ("user", user_index, len(users)),
+            ("item", item_index, len(items)),
+        ):
+            if index.shape != user_index.shape:
+                raise DataError(f"`{name}_index` must be [{len(user_index)}], got {index.shape}.")
+            if len(index) and not (index.min() >= 0 and index.max() < size):
+                raise DataError(
+                    f"`{name}_index` must lie in [0, {size}), got {index.min()} to {index.max()}."
+                )
+        keys = user_index.astype(np.int64) * len(items) + item_index
+        if not (keys[1:] > keys[:-1]).all():  # files are often sorted already
+            order = np.argsort(keys, kind="stable")
+            keys = keys[order]
+            time = None if time is None else time[order]
+            weight = None if weight is None else weight[order]
+        first = np.ones(len(keys), dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        if not first.all():
+            starts = np.flatnonzero(first)
+            time = None if time is None else np.maximum.reduceat(time, starts)
+            weight = None if weight is None else np.add.reduceat(weight, starts)
+        pairs = keys[first]
+        rows = pairs // max(len(items), 1)
+        indptr = np.zeros(len(users) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=len(users)), out=indptr[1:])
+        return cls(
+            indptr=indptr,
+            indices=(pairs - rows * len(items)).astype(np.int32),
+            users=users,
+            items=items,
+            time=time,
+            weight=None if weight is None else weight.astype(np.float32),
+            n_duplicates=len(keys) - len(pairs),
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Rows, whether or not they have interactions."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Columns, whether or not they have interactions."""
+        return len(self.items)
+
+    @property
+    def nnz(self) -> int:
+        """Interactions."""
+        return len(self.indices)
+
+    def __len__(self) -> int:
+        return self.nnz
+
+    @property
+    def rows(self) -> np.ndarray:
+        """`[nnz]` int32, the user index of each interaction."""
+        rows: np.ndarray = np.repeat(np.arange(self.n_users, dtype=np.int32), self.user_counts)
+        return rows
+
+    @property
+    def keys(self) -> np.ndarray:
+        """`[nnz]` int64, `user * n_items + item`: one ascending number per pair."""
+        keys: np.ndarray = self.rows.astype(np.int64) * self.n_items + self.indices
+        return keys
+
+    @cached_property
+    def user_counts(self) -> np.ndarray:
+        """`[n_users]` int64, interactions of each user."""
+        counts: np.ndarray = np.diff(self.indptr)
+        return counts
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """`[n_items]` int64, interactions with each item."""
+        counts: np.ndarray = np.bincount(self.indices, minlength=self.n_items)
+        return counts
+
+    def select(self, keep: np.ndarray) -> "Interactions":
+        """Return the interactions where `keep` (bool `[nnz]`) is true, in the same vocabularies."""
+        if keep.shape != (self.nnz,) or keep.dtype != bool:
+            raise DataError(f"`keep` must be bool [{self.nnz}], got {keep.dtype} {keep.shape}.")
+        before = np.zeros(self.nnz + 1, dtype=np.int64)
+        np.cumsum(keep, out=before[1:])
+        return Interactions(
+            indptr=before[self.indptr],
+            indices=self.indices[keep],
+            users=self.users,
+            items=self.items,
+            time=None if self.time is None else self.time[keep],
+            weight=None if self.weight is None else self.weight[keep],
+        )
+
+    def isin(self, other: "Interactions") -> np.ndarray:
+        """Tell for each pair, bool `[nnz]`, whether `other` (in the same vocabularies) has it."""
+        self._check_same(other)
+        mine, theirs = self.keys, other.keys
+        place = np.searchsorted(theirs, mine)
+        found: np.ndarray = np.append(theirs, -1)[place] == mine
+        return found
+
+    def union(self, other: "Interactions") -> "Interactions":
+        """Return the pairs of either, in the same vocabularies.
+
+        Time and weight are kept where both have them; a pair of both gets the last time and the
+        sum of the weights.
+        """
+        self._check_same(other)
+        together = {
+            name: np.concatenate([mine, theirs])
+            for name in ("time", "weight")
+            if (mine := getattr(self, name)) is not None
+            and (theirs := getattr(other, name)) is not None
+        }
+        merged = Interactions.from_pairs(
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.indices, other.indices]),
+            users=self.users,
+            items=self.items,
+            **together,
+        )
+        return replace(merged, n_duplicates=0)
+
+    def reindex(self, users: Vocabulary, items: Vocabulary) -> "Interactions":
+        """Express the same pairs in other vocabularies.
+
+        Args:
+            users: a vocabulary with every user that has interactions here.
+            items: a vocabulary with every item that has interactions here.
+
+        Raises:
+            DataError: an id with interactions is not in them.
+        """
+        if users == self.users and items == self.items:
+            return replace(self, users=users, items=items)
+        pairs = []
+        for kind, old, new, used in (
+            ("user", self.users, users, self.rows),
+            ("item", self.items, items, self.indices),
+        ):
+            index = new.index(old.ids)[used]
+            if (index < 0).any():
+                missing = old.ids[int(used[int(np.argmin(index))])]
+                raise DataError(f"{kind} {missing!r} is not in the vocabulary to reindex to.")
+            pairs.append(index)
+        moved = Interactions.from_pairs(
+            *pairs, users=users, items=items, time=self.time, weight=self.weight
+        )
+        return replace(moved, n_duplicates=self.n_duplicates)
+
+    def to_scipy(self) -> csr_matrix:
+        """Return a float32 matrix `[n_users, n_items]`: the weights, or ones."""
+        values = np.ones(self.nnz, dtype=np.float32) if self.weight is None else self.weight
+        return csr_matrix((values, self.indices, self.indptr), shape=(self.n_users, self.n_items))
+
+    def _check_same(self, other: "Interactions") -> None:
+        if not (self.users is other.users or self.users == other.users) or not (
+            self.items is other.items or self.items == other.items
+        ):
+            raise DataError("interactions must be in the same vocabularies; `reindex` one of them.")
