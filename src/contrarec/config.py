@@ -7,13 +7,14 @@ what a model learns; run options (device, paths) are arguments elsewhere.
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from contrarec.errors import ConfigError, unknown
 from contrarec.toml import dumps_toml as dumps_toml
+from contrarec.toml import loads_toml as loads_toml
 from contrarec.toml import read_toml as read_toml
 
 T = TypeVar("T")
@@ -55,8 +56,9 @@ class TrainingConfig:
 
     fidelity: Literal["corrected", "published"] = "corrected"
     """`corrected`: every row of an epoch is used, sampled negatives are under L2 like the users and
-    positives, the adversary has its own L2. `published` does what the authors' code does: the last
-    partial batch is dropped, no L2 on sampled negatives, the adversary is unregularised."""
+    positives, the adversary is under its own L2 (its loss's `adv_l2`). `published` does what the
+    authors' code does: the last partial batch is dropped, no L2 on sampled negatives, none on the
+    adversary."""
     lr: float = 1e-3
     """Learning rate of Adam."""
     batch_size: int = 2048
@@ -119,8 +121,10 @@ def settle(config: Any) -> None:
     Raises:
         ConfigError: a value is of another type.
     """
-    for name, hint in get_type_hints(type(config)).items():
-        object.__setattr__(config, name, _convert(hint, getattr(config, name), name))
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = _convert(hints[field.name], getattr(config, field.name), field.name)
+        object.__setattr__(config, field.name, value)
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
@@ -129,33 +133,50 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     Args:
         cls: the dataclass; fields may be int, float, bool, str, `Literal`, tuples and unions.
         values: by field name or published name (see `ALIASES`).
-        where: starts every error message: a file, a section, `--set`.
+        where: starts every error message: a file, a section, an option.
 
     Raises:
         ConfigError: a key is unknown (the nearest is named), given twice or missing, or a value is
             of the wrong type or refused by the class.
     """
-    hints = get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    arguments = convert(cls, values, where=where)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        no_default = field.default is field.default_factory is dataclasses.MISSING
+        if no_default and field.name not in arguments:
+            raise ConfigError(f"{where}: `{field.name}` is missing.")
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def convert(cls: type[Any], values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Return some of a class's values by field name, each of its field's type.
+
+    Raises:
+        ConfigError: a key is unknown or given twice under two names, or a value is of another type.
+    """
+    hints, fields = get_type_hints(cls), field_names(cls)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         name = canonical(key, fields)
         if name not in fields:
             raise ConfigError(f"{where}: {unknown('setting', key, fields)}")
         if name in arguments:
-            raise ConfigError(f"{where}: `{name}` is given twice, once as `{key}`.")
-        arguments[name] = value
-    for name, field in fields.items():
-        no_default = field.default is field.default_factory is dataclasses.MISSING
-        if no_default and name not in arguments:
-            raise ConfigError(f"{where}: `{name}` is missing.")
-    try:
-        return cls(**{name: _convert(hints[name], arguments[name], name) for name in arguments})
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+            raise ConfigError(f"{where}: `{name}` is given twice, under its published name too.")
+        try:
+            arguments[name] = _convert(hints[name], value, name)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return arguments
 
 
-def canonical(key: str, fields: Mapping[str, Any]) -> str:
+def field_names(cls: type[Any]) -> list[str]:
+    """Return the names of a dataclass's fields, in order."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def canonical(key: str, fields: Collection[str]) -> str:
     """Return our name for a published one, unless a field is called like that."""
     return key if key in fields else ALIASES.get(key, key)
 
@@ -213,7 +234,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
     TOML has no null: None becomes `"none"`, so that every field is written.
     """
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values = {name: getattr(config, name) for name in field_names(type(config))}
     return {
         name: "none" if value is None else list(value) if isinstance(value, tuple) else value
         for name, value in values.items()

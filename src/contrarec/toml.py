@@ -72,10 +72,19 @@ def read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text.") from error
+    return loads_toml(text, where=str(path))
+
+
+def loads_toml(text: str, *, where: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ConfigError: it is not TOML; one line with `where`, line number and reason.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message, _, place = str(error).rpartition(" (at ")
         number = re.search(r"line (\d+)", place)  # otherwise it is at the end of the document
         line = int(number[1]) if number else max(1, len(text.splitlines()))
-        raise ConfigError(f"{path}:{line}: {message or error}.") from error
+        raise ConfigError(f"{where}:{line}: {message or error}.") from error
