@@ -57,8 +57,8 @@ def budget_multiplier(
         raise ConfigError(f"`g` must be [B, N] floating point, got {tuple(g.shape)} {g.dtype}.")
     g = g.detach()
     dtype = torch.promote_types(g.dtype, torch.float32)
-    if g.shape[1] == 0:
-        return g.new_full((len(g),), min(1.0, maximum), dtype=dtype)
+    if g.numel() == 0:
+        return g.new_ones(len(g), dtype=dtype)
     if resolve(backend, g) == "reference":
         return budget_multiplier_reference(g, eta, maximum=maximum).to(dtype)
     beta = np.empty(len(g))
@@ -78,9 +78,10 @@ def budget_multiplier_reference(
     high = (_SATURATED / gap).clamp(max=maximum)
     most = _divergence(d, high, log_n)[0] if math.isfinite(maximum) else log_n - ties.log()
     done = constant | (most <= eta)
-    beta = torch.where(constant, min(1.0, maximum), high)
     if math.isfinite(maximum):
-        beta = torch.where(done, maximum, beta)
+        beta = torch.full_like(high, maximum)
+    else:
+        beta = torch.where(constant, 1.0, high)
     low = torch.zeros_like(high)
     spread = d.var(1, correction=0)
     x = torch.minimum((2.0 * eta / spread).sqrt(), high * (eta / most).sqrt())
@@ -137,7 +138,7 @@ def _solve_row(d, eta, maximum):  # type: ignore[no-untyped-def]
     mean /= n
     spread = square / n - mean * mean
     if ties == n:
-        return min(1.0, maximum)
+        return maximum if math.isfinite(maximum) else 1.0
     high = min(maximum, _SATURATED / gap)
     if math.isfinite(maximum):
         most, _ = _divergence_row(d, high)
