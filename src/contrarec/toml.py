@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def _toml(value: Any, name: str) -> str:
         return int.__repr__(value)
     if isinstance(value, float):
         return float.__repr__(value)  # a NumPy float's own repr is not a number
-    if isinstance(value, Sequence):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(part, name) for part in value)}]"
     raise ConfigError(f"`{name}`: a TOML file cannot hold {value!r}.")
 
