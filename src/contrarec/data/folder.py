@@ -1,0 +1,106 @@
+"""A data set as a folder: which file is which part, and writing one."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contrarec.data.interactions import Interactions
+from contrarec.data.readers import SUFFIXES
+from contrarec.errors import DataError
+
+NOT_CANDIDATE = "not_candidate.txt"
+"""One item id a line: items of the folder that are never ranked."""
+
+
+def find_parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Find the files of `train`, `valid`, `test` and `test_<name>` in a folder.
+
+    Returns:
+        The file of each part, `test_ood.txt` under `ood`; and the names of other data files.
+
+    Raises:
+        DataError: there is no train file, or a part has two files.
+    """
+    found: dict[str, Path] = {}
+    others = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in SUFFIXES or file.name == NOT_CANDIDATE:
+            continue
+        if file.stem not in ("train", "valid", "test") and not file.stem.startswith("test_"):
+            others.append(file.name)
+            continue
+        part = file.stem.removeprefix("test_")
+        if part in found:
+            raise DataError(f"{file}: the part {part!r} is also in {found[part].name}.")
+        found[part] = file
+    if "train" not in found:
+        expected = ", ".join(f"train{suffix}" for suffix in SUFFIXES)
+        raise DataError(f"{folder}: no train file; expected one of {expected}.")
+    return found, others
+
+
+def read_not_candidates(folder: Path) -> list[str] | None:
+    """Read the ids of items that are never ranked; None if the folder does not list any.
+
+    Raises:
+        DataError: a line holds more than one id.
+    """
+    path = folder / NOT_CANDIDATE
+    if not path.exists():
+        return None
+    ids = []
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if len(line.split()) > 1:
+            raise DataError(f"{path}:{number}: expected one item id, got {line[:40]!r}.")
+        ids += line.split()
+    return ids
+
+
+def write_parts(
+    folder: Path, parts: Mapping[str, Interactions], not_candidates: pl.Series | None
+) -> None:
+    """Write each part as a Parquet file of ids, in the layout that `find_parts` finds.
+
+    Args:
+        folder: must not hold anything yet; it appears complete or not at all.
+        parts: by name.
+        not_candidates: ids of items that are never ranked, or None.
+
+    Raises:
+        DataError: the folder is not empty, or cannot be written.
+    """
+    with _new_folder(folder) as temporary:
+        for name, log in parts.items():
+            stem = name if name in ("train", "valid", "test") else f"test_{name}"
+            columns: dict[str, Any] = {
+                "user_id": log.users.take(log.rows),
+                "item_id": log.items.take(log.indices),
+            }
+            columns |= {} if log.time is None else {"time": log.time}
+            columns |= {} if log.weight is None else {"weight": log.weight}
+            pl.DataFrame(columns).write_parquet(temporary / f"{stem}.parquet")
+        if not_candidates is not None:
+            text = "".join(f"{item}\n" for item in not_candidates)
+            (temporary / NOT_CANDIDATE).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes the place of `folder` if the block succeeds."""
+    temporary = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder}: already there and not an empty folder.")
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
