@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 import polars as pl
-import torch
 
 from contrarec import runs
 from contrarec.data.dataset import Dataset
@@ -17,7 +16,7 @@ from contrarec.evaluation.protocol import Evaluation, evaluate
 from contrarec.evaluation.ranking import dot_scorer, top_k
 from contrarec.frames import ids_of, native_frame
 from contrarec.model import Model, align, resolve_device
-from contrarec.settings import resolve_settings
+from contrarec.settings import Settings, resolve_settings
 from contrarec.training.loop import Hooks, Outcome, evaluate_sets, fit
 
 
@@ -47,12 +46,32 @@ class Recommender:
         device: str = "auto",
         **overrides: Any,
     ) -> None:
-        self.settings = resolve_settings(
+        settings = resolve_settings(
             backbone=backbone, loss=loss, preset=preset, overrides=overrides, seed=seed
         )
-        self.device = resolve_device(device)
+        self._set_up(settings, device)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, device: str = "auto") -> Self:
+        """Make a recommender from settings that are already together, such as those of a file."""
+        made = cls.__new__(cls)
+        made._set_up(settings, device)
+        return made
+
+    def _set_up(self, settings: Settings, device: str) -> None:
+        self.settings, self.device = settings, resolve_device(device)
         self._model: Model | None = None
         self.result: dict[str, Any] = {}
+
+    @property
+    def users(self) -> Vocabulary:
+        """Ids of the users that the trained model has vectors for."""
+        return self._trained().history.users
+
+    @property
+    def items(self) -> Vocabulary:
+        """Ids of the items that the trained model has vectors for."""
+        return self._trained().history.items
 
     def fit(
         self,
@@ -253,8 +272,7 @@ class Recommender:
         path = Path(folder)
         settings, about = runs.read_settings(path)
         weights = runs.read_weights(path)
-        loaded = cls.__new__(cls)
-        loaded.settings, loaded.device = settings, resolve_device(device)
+        loaded = cls.from_settings(settings, device=device)
         loaded._model = Model(settings, runs.read_history(path), loaded.device)
         loaded._model.restore(weights, str(path))
         loaded._about, loaded.result = about, runs.read_result(path)
