@@ -146,11 +146,11 @@ def test_resumed_adversary_goes_on_bit_by_bit(settings):
 def test_own_l2_pulls_the_tables_in():
     free, pos, neg, rows = setup()
     held, _, _, _ = setup(adv_l2=1.0)
-    for _ in range(60):
+    for _ in range(25):
         free.adversary_step(pos, neg, **rows)
         held.adversary_step(pos, neg, **rows)
     touched = rows["users"].unique()
-    assert held.hardness.users[touched].norm() < 0.2 * free.hardness.users[touched].norm()
+    assert held.hardness.users[touched].norm() < 0.3 * free.hardness.users[touched].norm()
 
 
 def test_penalty_by_hand():
