@@ -49,7 +49,7 @@ def begin(folder: Path, settings: Settings, data: RunData, history: Interactions
     Raises:
         ConfigError: the folder already holds a run.
     """
-    if (folder / _CONFIG).exists():
+    if is_started(folder):
         raise ConfigError(
             f"{folder}: already holds a run; resume it (--resume) or choose another folder."
         )
@@ -68,6 +68,11 @@ def finish(folder: Path, weights: dict[str, torch.Tensor], result: dict[str, Any
     """Write the trained weights and the result; from then on the run counts as finished."""
     save_tensors(folder / _MODEL, weights, {})
     write_text(folder / _RESULT, json.dumps(result, indent=2) + "\n")
+
+
+def is_started(folder: Path) -> bool:
+    """Whether the folder holds a run, finished or not."""
+    return (folder / _CONFIG).is_file()
 
 
 def is_finished(folder: Path) -> bool:
