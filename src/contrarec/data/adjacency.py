@@ -44,14 +44,16 @@ def read_adjacency(path: Path) -> pl.DataFrame:
 
 
 def _complaint(data: bytes) -> str:
+    number = 0
     for number, line in enumerate(data.split(b"\n"), start=1):
-        if b"\r" in line.removesuffix(b"\r"):
+        text = line.removesuffix(b"\r").replace(b"\t", b" ")
+        if b"\r" in text:
             return f"{number}: a carriage return within the line; lines must end in a line feed."
-        for token in line.split():
-            if not token.isdigit() or len(token) > _LONGEST:
-                text = token[:40].decode(errors="replace")
-                return (
-                    f"{number}: expected non-negative integers of at most {_LONGEST} digits "
-                    f"separated by blanks, got {text!r}."
-                )
-    return "1: not an adjacency list."  # other control characters that `split` takes for blanks
+        tokens = filter(None, text.split(b" "))
+        wrong = next((t for t in tokens if not t.isdigit() or len(t) > _LONGEST), None)
+        if wrong is not None:
+            return (
+                f"{number}: expected non-negative integers of at most {_LONGEST} digits separated "
+                f"by blanks, got {wrong[:40].decode(errors='replace')!r}."
+            )
+    return f"{number}: not an adjacency list."

@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 from scipy.sparse import issparse
 
+from contrarec.data.columns import ColumnNames
 from contrarec.data.folder import find_parts, read_not_candidates, write_parts
 from contrarec.data.interactions import Interactions
-from contrarec.data.readers import ColumnNames, frame_kind, read_log
+from contrarec.data.readers import frame_kind, read_log
 from contrarec.data.report import describe, unseen_notes
 from contrarec.data.splits import Split
 from contrarec.data.vocabulary import Vocabulary, common_type
