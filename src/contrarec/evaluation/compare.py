@@ -16,7 +16,7 @@ from contrarec.errors import ConfigError, DataError
 Floats = NDArray[np.float64]
 Seed = int | np.random.Generator | None
 
-_CHUNK = 1 << 21  # resampled users held at once: some 50 MiB, whatever the number of resamples
+_CHUNK = 1 << 18  # resampled users held at once: under 10 MiB and twice as fast as millions
 
 
 def bootstrap_interval(
@@ -29,7 +29,7 @@ def bootstrap_interval(
 
     Args:
         values: `[n]` or `[n, m]`, one row per user; no column without a number.
-        n_resamples: bootstrap samples; time and nothing else grows with them.
+        n_resamples: bootstrap samples; time grows with them, memory does not.
         level: share of the resampled means within the interval.
         rng: seed or generator.
 
@@ -46,9 +46,9 @@ def bootstrap_interval(
     """
     _check_resampling(n_resamples, level)
     array = np.asarray(values, np.float64)
-    table = array.reshape(len(array), -1)  # [n, m]
-    counted = np.isfinite(table)
-    if not len(table) or not counted.any(0).all():
+    table = array[:, None] if array.ndim == 1 else array  # [n, m]
+    counted = ~np.isnan(table)
+    if not counted.any(0).all():
         raise DataError(f"`values` must count at least one user per column, got {array.shape}.")
     n = len(table)
     filled, weights = np.where(counted, table, 0.0), counted.astype(np.float64)
@@ -92,7 +92,8 @@ def paired_test(
     baseline: ArrayLike,
     *,
     users: tuple[ArrayLike, ArrayLike] | None = None,
-    n_resamples: int = 10_000,
+    n_flips: int = 10_000,
+    n_resamples: int = 2_000,
     level: float = 0.95,
     rng: Seed = 0,
 ) -> PairedTest:
@@ -100,25 +101,27 @@ def paired_test(
 
     The p-value asks how often the mean difference is as large when each user's difference gets a
     random sign, as it would if the two methods were exchangeable: `(1 + as large) / (1 + flips)`.
-    With so few users that all sign patterns are fewer than `n_resamples`, they are all tried and
-    the p-value is exact.
+    With so few users that there are no more than `n_flips` sign patterns, all are tried and the
+    p-value is exact.
 
     Args:
         values: `[n]`, one value per user; NaN where a user does not count.
         baseline: `[n]`, NaN for the same users.
         users: the users of both vectors, where their order may differ; else row belongs to row.
-        n_resamples: sign flips, and bootstrap samples of the interval.
+        n_flips: random sign patterns behind the p-value.
+        n_resamples: bootstrap samples behind the interval.
         level: of the interval.
         rng: seed or generator.
 
     Raises:
-        ConfigError: `n_resamples` or `level` is out of range.
+        ConfigError: `n_flips`, `n_resamples` or `level` is out of range.
         DataError: the vectors are not about the same users, or count none.
 
     >>> paired_test([0.5, 0.6, 0.7], [0.4, 0.5, 0.6]).p_value  # 2 of 8 patterns as large
     0.25
     """
-    _check_resampling(n_resamples, level)
+    if n_flips < 1:
+        raise ConfigError(f"`n_flips` must be at least 1, got {n_flips}.")
     first, second = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise DataError(
@@ -143,7 +146,7 @@ def paired_test(
         difference=float(difference.mean()),
         low=float(low),
         high=float(high),
-        p_value=_sign_flip_p_value(difference, n_resamples, rng),
+        p_value=_sign_flip_p_value(difference, n_flips, rng),
     )
 
 
@@ -214,7 +217,8 @@ def _sign_flip_p_value(difference: Floats, n_flips: int, rng: np.random.Generato
     chunk = max(1, _CHUNK // n)
     for first in range(0, n_flips, chunk):
         size = min(chunk, n_flips - first)
-        random_bits = np.frombuffer(rng.bytes(size * -(-n // 8)), np.uint8).reshape(size, -1)
+        # Whole words per row, so that the chunk size decides nothing.
+        random_bits = np.frombuffer(rng.bytes(size * 4 * -(-n // 32)), np.uint8).reshape(size, -1)
         flips = np.unpackbits(random_bits, axis=1, count=n)  # [size, n]
         as_large += int((np.abs(_flipped_sums(difference, flips)) >= observed).sum())
     return (1 + as_large) / (1 + n_flips)

@@ -164,7 +164,7 @@ def evaluate(
     """
     truth = test.truth
     n_items = truth.n_items if n_items is None else n_items
-    _check(test, ks, metrics, n_items, groups, item_counts)
+    _check(test, ks, metrics, n_items, bootstrap, groups, item_counts)
     n_truth = np.diff(truth.indptr)
     users = np.flatnonzero(n_truth)
     if not len(users):
@@ -232,6 +232,7 @@ def _check(
     ks: Sequence[int],
     metrics: Sequence[str],
     n_items: int,
+    bootstrap: int,
     groups: bool,
     item_counts: NDArray[np.integer] | None,
 ) -> None:
@@ -247,6 +248,8 @@ def _check(
             f"`n_items` must be between 1 and the {test.truth.n_items} items of test set "
             f"`{test.name}`, got {n_items}."
         )
+    if bootstrap < 0:
+        raise ConfigError(f"`bootstrap` must be at least 0, got {bootstrap}.")
     if groups and (item_counts is None or len(item_counts) > test.truth.n_items):
         got = "none" if item_counts is None else f"{len(item_counts)} counts"
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Full ranking, streamed: score a block of users, keep the k best items of each, go on.
 
-At no time are there more scores than one block, `block_size × n_items × 4` bytes. The block is
-chosen to stay within 64 MiB unless a single row is larger.
+At no time are there more scores than one block, `block_size × n_items × 4` bytes. By default that
+is 16 MiB: larger blocks are slower, since the allocator returns them to the system every time.
 """
 
 from typing import Protocol
@@ -14,8 +14,9 @@ from contrarec.errors import ConfigError, DataError
 from contrarec.kernels.dispatch import Backend
 from contrarec.kernels.topk import Csr, masked_top_k
 
-_BLOCK_BYTES = 64 << 20
-_BLOCK_ROWS = 4096  # more rows gain nothing, and smaller blocks stay in the processor's cache
+_BLOCK_BYTES = 16 << 20
+_WIDE_BLOCK_BYTES = 64 << 20
+_WIDE_BLOCK_ROWS = 16  # fewer rows than this read the item table too often
 
 
 class Scorer(Protocol):
@@ -67,8 +68,14 @@ def dot_scorer(user_vectors: torch.Tensor, item_vectors: torch.Tensor) -> Scorer
 
 
 def default_block_size(n_items: int) -> int:
-    """Users per block: as many as fit 64 MiB of scores, at least 1 and at most 4,096."""
-    return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * max(n_items, 1))))
+    """Users per block: as many as fit 16 MiB of scores; if fewer than 16, up to 64 MiB; at least 1.
+
+    >>> default_block_size(1_000), default_block_size(1_000_000), default_block_size(100_000_000)
+    (4194, 16, 1)
+    """
+    row_bytes = 4 * max(n_items, 1)
+    wide = min(_WIDE_BLOCK_ROWS, _WIDE_BLOCK_BYTES // row_bytes)
+    return max(1, wide, _BLOCK_BYTES // row_bytes)
 
 
 def top_k(
@@ -85,7 +92,8 @@ def top_k(
     """Rank the k best items of each user over all items; among equal scores the lowest index wins.
 
     Memory beside the result is bounded by one block of scores, `block_size × n_items × 4` bytes:
-    by default 64 MiB or one row, whichever is larger. The result does not depend on it.
+    by default 16 MiB, 64 MiB where fewer than 16 users would fit, or one row where that is larger.
+    The result depends on it only through rounding in the scorer.
 
     Args:
         scorer: called with blocks of `users`; must return `[b, n_items]`.
