@@ -1,0 +1,195 @@
+"""Compare losses fairly: the same data, backbones and seeds, a folder per run, one table.
+
+A comparison is resumable. Run folders are called `<backbone>-<method>-<seed>`: what is finished is
+not trained again, what was stopped goes on, and a folder that holds a run with other settings or
+of other data is refused before anything is trained.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from contrarec import runs
+from contrarec.backbones import BACKBONES
+from contrarec.comparison.measure import (
+    HEADLINE,
+    RESAMPLES,
+    Measured,
+    contrasts,
+    measure,
+    summarise,
+)
+from contrarec.comparison.table import Comparison
+from contrarec.data.dataset import Dataset
+from contrarec.errors import ConfigError, DataError, unknown
+from contrarec.recommender import Recommender
+from contrarec.settings import Settings, resolve_settings
+from contrarec.training.loop import Hooks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a comparison."""
+
+    backbone: str
+    method: str
+    seed: int
+    folder: Path
+    number: int
+    """Position among all runs, from 1."""
+    total: int
+    finished: bool
+    """Whether it was found finished, and is not trained again."""
+    settings: Settings = field(repr=False)
+
+
+def compare(
+    data: Dataset,
+    methods: Sequence[str],
+    backbones: Sequence[str] = ("mf",),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    *,
+    out: str | Path,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    watch: Callable[[Job], AbstractContextManager[Hooks | None]] | None = None,
+) -> Comparison:
+    """Train every (backbone, method, seed) that is not finished, evaluate all, make the table.
+
+    Args:
+        data: with at least one test set; its validation set stops training.
+        methods: losses by name; the first is what the table tests the others against.
+        backbones: by name.
+        seeds: each method is trained once with each.
+        out: folder of the run folders.
+        preset: published settings; backbone and method pick their row.
+        overrides: settings by name, for all runs; `advinfonce.adv_lr` or `lightgcn.n_layers` is for
+            the runs of that method or backbone alone.
+        device: `auto`, `cpu` or `cuda`.
+        watch: surrounds each run; the hooks it gives go to its training.
+
+    Returns:
+        The comparison of what was asked for, whatever else is in `out`; its `save` writes it.
+
+    Raises:
+        ConfigError: a name or setting is unknown, a folder holds a run with other settings, or
+            training failed; the message names the folder.
+        DataError: the data have no test set, or a folder holds a run of other data.
+        KeyboardInterrupt: training was interrupted; it was saved, and the same call goes on.
+    """
+    for name, values in {"methods": methods, "backbones": backbones, "seeds": seeds}.items():
+        if not values or len(set(values)) < len(values):
+            raise ConfigError(f"`{name}` must be different and at least one, got {list(values)}.")
+    for name in backbones:
+        if name not in BACKBONES:
+            raise ConfigError(unknown("backbone", name, BACKBONES))
+    if not data.tests:
+        raise DataError(f"{data.name}: nothing to compare on, the data have no test set.")
+
+    # every name, setting and folder is looked at before the first run
+    fingerprint, jobs = data.fingerprint(), list[Job]()
+    for backbone, method, seed in product(backbones, methods, seeds):
+        own = _own(overrides or {}, (backbone, method), (*backbones, *methods))
+        settings = resolve_settings(
+            backbone=backbone, loss=method, preset=preset, overrides=own, seed=seed
+        )
+        folder = Path(out) / f"{backbone}-{re.sub(r'[^A-Za-z0-9_-]+', '_', method)}-{seed}"
+        _check_folder(folder, settings, fingerprint)
+        job = Job(
+            backbone=backbone,
+            method=method,
+            seed=seed,
+            folder=folder,
+            number=len(jobs) + 1,
+            total=len(backbones) * len(methods) * len(seeds),
+            finished=runs.is_finished(folder),
+            settings=settings,
+        )
+        jobs.append(job)
+    ks, headline = _same_metrics(jobs)
+
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for job in jobs:
+        with watch(job) if watch else nullcontext() as hooks:
+            if not job.finished:
+                recommender = Recommender.from_settings(job.settings, device=device)
+                try:
+                    recommender.fit(data, out=job.folder, resume=True, hooks=hooks)
+                except ConfigError as error:  # the loss became NaN, say
+                    raise ConfigError(f"{job.folder}: {error}") from error
+        if not runs.is_finished(job.folder):
+            raise KeyboardInterrupt
+        run = measure(job.folder, data, ks, headline, device)
+        found.setdefault((job.backbone, job.method), []).append(run)
+    first = found[backbones[0], methods[0]][0].per_user
+    return Comparison(
+        data=data.name,
+        fingerprint=fingerprint,
+        preset=preset,
+        overrides=dict(overrides or {}),
+        methods=tuple(methods),
+        backbones=tuple(backbones),
+        seeds=tuple(seeds),
+        headline=headline,
+        n_users={name: len(first[name, headline[0]]) for name in data.tests},
+        n_resamples=RESAMPLES,
+        rows=tuple(summarise(pair, seeds, measured) for pair, measured in found.items()),
+        contrasts=tuple(contrasts(found, backbones, methods)),
+    )
+
+
+def _own(
+    overrides: Mapping[str, Any], job: tuple[str, str], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the settings for one (backbone, method), those under its own name last."""
+    general, own = dict[str, Any](), dict[str, Any]()
+    for key, value in overrides.items():
+        scope = next((name for name in names if key.startswith(f"{name}.")), None)
+        if scope is None:
+            general[key] = value
+        elif scope in job:
+            own[key.removeprefix(f"{scope}.")] = value
+    return general | own
+
+
+def _check_folder(folder: Path, wanted: Settings, fingerprint: str) -> None:
+    if not runs.is_started(folder):
+        return
+    settings, data = runs.read_settings(folder)
+    theirs, ours = _flat(settings.to_mapping()), _flat(wanted.to_mapping())
+    for name in (*ours, *theirs):
+        if theirs.get(name) != ours.get(name):
+            raise ConfigError(
+                f"{folder}: holds a run with `{name}` = {theirs.get(name)} and "
+                f"{ours.get(name)} was asked for; ask for the same or choose another folder."
+            )
+    if data.fingerprint != fingerprint:
+        raise DataError(
+            f"{folder}: holds a run of other data (fingerprint {data.fingerprint}, got "
+            f"{fingerprint}); choose another folder."
+        )
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        name = prefix + key
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _same_metrics(jobs: Sequence[Job]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the cutoffs of all runs, and the metrics that are tested."""
+    configs = {(job.settings.training.ks, job.settings.training.monitor) for job in jobs}
+    if len(configs) > 1:
+        raise ConfigError(
+            f"`ks` and `monitor` must be the same for all runs, got {sorted(configs)}."
+        )
+    ks, monitor = configs.pop()
+    cutoff = monitor.partition("@")[2]
+    return ks, tuple(f"{kind}@{cutoff}" for kind in HEADLINE)

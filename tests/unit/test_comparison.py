@@ -1,0 +1,315 @@
+"""Comparisons: what is run and what is not, what is refused, and the arithmetic of the table."""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from contrarec.comparison import Comparison, Contrast, Job, Row, compare
+from contrarec.comparison.measure import Measured, contrasts
+from contrarec.comparison.run import _own
+from contrarec.comparison.table import format_contrast
+from contrarec.data.dataset import Dataset
+from contrarec.errors import ConfigError, DataError
+from contrarec.recommender import Recommender
+from contrarec.training.loop import Hooks
+
+FAST = {"epochs": 3, "eval_every": 1, "batch_size": 64, "dim": 8, "n_neg": 4}
+
+
+def toy_data(test_shift: int = 0) -> Dataset:
+    """24 users who like the items of their third; `test_shift` changes the test set alone."""
+    rng = np.random.default_rng(0)
+    pairs = [(u, i) for u in range(24) for i in range(21) if u % 3 == i % 3]
+    frame = pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row")
+    part = rng.integers(4, size=len(frame))
+    test = frame.filter(part == 1).with_columns((pl.col("item_id") + test_shift) % 21)
+    return Dataset.from_parts(
+        train=frame.filter(part > 1), valid=frame.filter(part == 0), tests={"ood": test}, name="toy"
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return toy_data()
+
+
+@pytest.fixture(scope="module")
+def done(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+    out = tmp_path_factory.mktemp("compared")
+    return out, compare(data, ["infonce", "bpr"], ["mf"], [0, 1], out=out, overrides=FAST)
+
+
+def no_fit(*_: object, **__: object) -> None:
+    raise AssertionError("a finished run was run again")
+
+
+def no_load(*_: object, **__: object) -> None:
+    raise AssertionError("a finished run was evaluated again")
+
+
+def test_every_run_has_a_folder_and_its_own_means(
+    data: Dataset, done: tuple[Path, Comparison]
+) -> None:
+    out, comparison = done
+    names = ["mf-bpr-0", "mf-bpr-1", "mf-infonce-0", "mf-infonce-1"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    for row in comparison.rows:
+        for number, seed in enumerate((0, 1)):
+            run = Recommender.load(out / f"mf-{row.method}-{seed}")
+            expected = run.evaluate(data, bootstrap=0)["ood"].metrics()
+            assert {metric: row.values["ood"][metric][number] for metric in expected} == expected
+            assert run.settings.seed == seed
+
+
+def test_finished_runs_are_neither_trained_nor_evaluated_again(
+    data: Dataset, done: tuple[Path, Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, before = done
+    monkeypatch.setattr(Recommender, "fit", no_fit)
+    monkeypatch.setattr(Recommender, "load", no_load)
+    after = compare(data, ["infonce", "bpr"], ["mf"], [0, 1], out=out, overrides=FAST)
+    assert after == before
+
+
+def test_other_test_sets_are_evaluated_without_training(
+    done: tuple[Path, Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, before = done
+    other = toy_data(test_shift=1)
+    assert other.fingerprint() == toy_data().fingerprint()  # training data and ids are the same
+    monkeypatch.setattr(Recommender, "fit", no_fit)
+    after = compare(other, ["infonce", "bpr"], ["mf"], [0, 1], out=out, overrides=FAST)
+    assert after.rows[0].values != before.rows[0].values
+    back = compare(toy_data(), ["infonce", "bpr"], ["mf"], [0, 1], out=out, overrides=FAST)
+    assert back == before
+
+
+def test_only_what_is_missing_is_run(data: Dataset, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, bool]] = []
+
+    @contextmanager
+    def watch(job: Job) -> Iterator[None]:
+        assert (job.number, job.total) == (len(seen) + 1, 4)
+        seen.append((job.method, job.seed, job.finished))
+        yield
+
+    compare(data, ["bpr"], ["mf"], [0], out=tmp_path, overrides=FAST)
+    compare(data, ["infonce", "bpr"], ["mf"], [0, 1], out=tmp_path, overrides=FAST, watch=watch)
+    assert seen == [
+        ("infonce", 0, False),
+        ("infonce", 1, False),
+        ("bpr", 0, True),
+        ("bpr", 1, False),
+    ]
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped(
+    data: Dataset, done: tuple[Path, Comparison], tmp_path: Path
+) -> None:
+    def interrupt(epoch: int, *_: object) -> None:
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    @contextmanager
+    def watch(job: Job) -> Iterator[Hooks | None]:
+        yield Hooks(on_step=interrupt) if (job.method, job.seed) == ("infonce", 1) else None
+
+    args = (data, ["infonce", "bpr"], ["mf"], [0, 1])
+    with pytest.raises(KeyboardInterrupt):
+        compare(*args, out=tmp_path, overrides=FAST, watch=watch)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mf-infonce-0", "mf-infonce-1"]
+    resumed = compare(*args, out=tmp_path, overrides=FAST)
+    assert [row.values for row in resumed.rows] == [row.values for row in done[1].rows]
+    assert resumed.contrasts == done[1].contrasts
+
+
+def test_other_settings_or_data_are_refused_before_anything_is_trained(
+    data: Dataset, done: tuple[Path, Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, _ = done
+    monkeypatch.setattr(Recommender, "fit", no_fit)
+    grid = {"methods": ["infonce", "advinfonce"], "seeds": [0], "out": out}
+    with pytest.raises(ConfigError, match=r"mf-infonce-0: .*`training.lr` = 0.001 and 0.5 was"):
+        compare(data, **grid, overrides=FAST | {"lr": 0.5})
+    smaller = Dataset.from_parts(
+        train=pl.DataFrame({"user_id": [0, 1], "item_id": [0, 1]}),
+        tests={"ood": pl.DataFrame({"user_id": [0], "item_id": [1]})},
+    )
+    with pytest.raises(DataError, match=r"mf-infonce-0: holds a run of other data"):
+        compare(smaller, **grid, overrides=FAST)
+    assert not (out / "mf-advinfonce-0").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ["bpr", "infonse"]}, "did you mean 'infonce'"),
+        ({"backbones": ["mf", "gcn"]}, "unknown backbone 'gcn'"),
+        ({"methods": ["bpr", "bpr"]}, "`methods` must be different"),
+        ({"seeds": []}, "`seeds` must be different and at least one, got \\[\\]"),
+        ({"overrides": FAST | {"advinfonce.adv_lr": 1e-3}}, "unknown section 'advinfonce'"),
+        ({"overrides": FAST | {"infonce.ks": [5, 20]}}, "`ks` and `monitor` must be the same"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_run(
+    data: Dataset, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    grid = {"methods": ["bpr", "infonce"], "seeds": [0], "overrides": FAST}
+    with pytest.raises(ConfigError, match=message):
+        compare(data, **(grid | change), out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_run_is_named(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise ConfigError("the loss became nan in epoch 3.")
+
+    monkeypatch.setattr(Recommender, "fit", diverge)
+    with pytest.raises(ConfigError, match=r"mf-bpr-4: the loss became nan in epoch 3\."):
+        compare(data, ["bpr"], ["mf"], [4], out=tmp_path, overrides=FAST)
+
+
+def test_data_without_a_test_set_are_refused(data: Dataset, tmp_path: Path) -> None:
+    bare = Dataset(name="bare", train=data.train, valid=data.valid)
+    with pytest.raises(DataError, match=r"bare: .* no test set"):
+        compare(bare, ["bpr"], out=tmp_path)
+
+
+def test_a_setting_under_a_name_is_for_that_method_or_backbone_alone() -> None:
+    overrides = {"infonce.tau": 0.2, "lr": 0.1, "lightgcn.lr": 0.3, "loss.tau": 0.5}
+    names = ("mf", "lightgcn", "infonce", "advinfonce")
+    assert _own(overrides, ("mf", "advinfonce"), names) == {"lr": 0.1, "loss.tau": 0.5}
+    own = {"lr": 0.3, "loss.tau": 0.5, "tau": 0.2}
+    assert _own(overrides, ("lightgcn", "infonce"), names) == own
+
+
+def measured(*per_user: float) -> Measured:
+    return Measured({}, {}, {("ood", "recall@20"): np.array(per_user)})
+
+
+def test_contrasts_by_hand() -> None:
+    runs = {
+        # users of seed 0, users of seed 1
+        ("mf", "a"): [measured(0.0, 0.0, 0.0), measured(0.2, 0.2, 0.2)],  # mean per user .1 .1 .1
+        ("mf", "b"): [measured(0.3, 0.5, 0.1), measured(0.3, 0.1, 0.5)],  # .3 .3 .3
+        ("mf", "c"): [measured(0.1, 0.1, 0.1), measured(0.1, 0.1, 0.1)],  # .1 .1 .1
+    }
+    found = {(c.method, c.against): c for c in contrasts(runs, ["mf"], ["a", "b", "c"])}
+    assert len(found) == 6
+    b = found["b", "a"]
+    assert b.difference == pytest.approx(0.2)
+    # every user's difference is .2, so every resample's mean is, too
+    assert (b.low, b.high) == (pytest.approx(0.2), pytest.approx(0.2))
+    # of 2^3 sign patterns, +++ and −−− are as large
+    assert b.p == 2 / 8
+    assert found["c", "a"].p == 1.0  # no difference at all
+    # Holm against a: 2 × 1/4, then max(1 × 1, 1/2)
+    assert (b.p_holm, found["c", "a"].p_holm) == (0.5, 1.0)
+    # against c: the same two differences the other way round; against b: 1/4 twice
+    assert found["b", "c"].p_holm == 0.5
+    assert found["a", "b"].p_holm == found["c", "b"].p_holm == 0.5
+    assert found["a", "b"].difference == pytest.approx(-0.2)
+    assert found["a", "b"].low == -b.high
+
+
+def test_the_holm_family_spans_backbones() -> None:
+    found = {
+        (backbone, method): [measured(*values)]
+        for backbone in ("mf", "lightgcn")
+        for method, values in {"a": (0.0, 0.0, 0.0), "b": (0.1, 0.1, 0.1)}.items()
+    }
+    made = list(contrasts(found, ["mf", "lightgcn"], ["a", "b"]))
+    # two tests against a, each with p = 1/4: 2 × 1/4
+    assert [c.p_holm for c in made if c.against == "a"] == [0.5, 0.5]
+
+
+def row(method: str, values: tuple[float, ...]) -> Row:
+    runs = (
+        {"seed": 0, "best_epoch": 3, "epochs": 5, "seconds": 10.0, "stopped": "patience"},
+        {"seed": 1, "best_epoch": 6, "epochs": 20, "seconds": 30.0, "stopped": "patience"},
+    )
+    metrics = dict.fromkeys(("recall@20", "ndcg@20", "hit@20"), values)
+    return Row(backbone="mf", method=method, runs=runs, values={"ood": metrics})
+
+
+@pytest.fixture
+def table() -> Comparison:
+    return Comparison(
+        data="toy",
+        fingerprint="f",
+        preset=None,
+        overrides={},
+        methods=("a", "b"),
+        backbones=("mf",),
+        seeds=(0, 1),
+        headline=("recall@20", "ndcg@20"),
+        n_users={"ood": 7},
+        n_resamples=10,
+        rows=(row("a", (0.2, 0.4)), row("b", (0.5, 0.5))),
+        contrasts=tuple(
+            Contrast(
+                backbone="mf", method="b", against="a", test="ood", metric=metric,
+                difference=0.2, low=-0.1, high=0.3, p=0.01, p_holm=0.04,
+            )
+            for metric in ("recall@20", "ndcg@20")
+        ),
+    )  # fmt: skip
+
+
+def test_row_by_hand(table: Comparison) -> None:
+    mean, deviation = table.rows[0].summary("ood", "recall@20")
+    assert mean == pytest.approx(0.3)  # (.2 + .4) / 2
+    assert deviation == pytest.approx(0.02**0.5)  # √((.1² + .1²) / (2 − 1))
+    assert table.rows[0].seconds_per_epoch == pytest.approx(1.6)  # 40 s / 25 epochs
+    assert table.rows[0].average("best_epoch") == 4.5
+    single = Row(backbone="mf", method="a", runs=(), values={"ood": {"recall@20": (0.2,)}})
+    assert single.summary("ood", "recall@20") == (0.2, None)
+
+
+def test_the_files_say_the_same(table: Comparison, tmp_path: Path) -> None:
+    table.save(tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "comparison.csv",
+        "comparison.json",
+        "comparison.md",
+    ]
+    markdown = (tmp_path / "new" / "comparison.md").read_text(encoding="utf-8")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.split("\n")]
+    head, _, a, b = (line for line in lines if line)
+    assert dict(zip(head, a, strict=True)) == {
+        "backbone": "mf",
+        "method": "a",
+        "recall@20": ".3000 ± .1414",
+        "Δ recall@20": "",
+        "ndcg@20": ".3000 ± .1414",
+        "Δ ndcg@20": "",
+        "hit@20": ".3000 ± .1414",
+        "s/epoch": "1.6",
+        "best epoch": "4",
+        "epochs": "12",
+    }
+    assert dict(zip(head, b, strict=True))["Δ recall@20"] == "+.2000 [−.1000, +.3000] p .040"
+    with (tmp_path / "new" / "comparison.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert rows[3] | {"method": "b", "metric": "recall@20", "p_holm": "0.04"} == rows[3]
+    found = json.loads((tmp_path / "new" / "comparison.json").read_text(encoding="utf-8"))
+    assert found["rows"][0]["metrics"]["ood"]["recall@20"]["values"] == [0.2, 0.4]
+    assert found["contrasts"][0]["difference"] == 0.2
+
+
+def test_a_contrast_from_the_other_side(table: Comparison) -> None:
+    contrast = table.contrasts[0].reversed()
+    assert (contrast.method, contrast.against) == ("a", "b")
+    assert (contrast.difference, contrast.low, contrast.high) == (-0.2, -0.3, 0.1)
+    assert format_contrast(contrast) == "−.2000 [−.3000, +.1000] p .040"
