@@ -1,0 +1,38 @@
+"""`contrarec similar`: the items nearest to an item."""
+
+from typing import Annotated
+
+import typer
+
+from contrarec.cli.console import Device, Json, output
+from contrarec.cli.inputs import Run, read_ids
+from contrarec.cli.tables import Out, check_out, finish_frame
+
+
+def similar(
+    run: Run,
+    items: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|ID,ID,…",
+            help="Item ids between commas; or a file of them: .txt with one a line, or .csv, .tsv "
+            "or .parquet with a column item_id.",
+        ),
+    ],
+    k: Annotated[int, typer.Option("--k", metavar="N", help="Neighbours of each item.")] = 20,
+    out: Out = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find the items nearest to an item.
+
+    The columns are item_id, similar_item_id, score (the cosine of their vectors) and rank.
+    """
+    with output(as_json) as console:
+        check_out(out)
+        from contrarec.recommender import Recommender
+
+        recommender = Recommender.load(run, device=device)
+        ids = read_ids(items, recommender.items, "item")
+        frame = recommender.similar_items(ids, k=k)
+        finish_frame(console, frame, out, "neighbours", {"run": run, "items": len(ids), "k": k})

@@ -1,0 +1,150 @@
+"""`contrarec train`: from a data set to a run folder."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from contrarec.cli.console import (
+    INTERRUPTED,
+    Device,
+    Json,
+    Threads,
+    metrics_table,
+    output,
+    use_threads,
+)
+from contrarec.cli.inputs import (
+    Data,
+    ItemCol,
+    TimeCol,
+    UserCol,
+    WeightCol,
+    file_name,
+    load_data,
+    with_valid,
+)
+from contrarec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from contrarec.data.dataset import Dataset
+    from contrarec.settings import Settings
+
+
+def train(
+    data: Data,
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mf (the default) or lightgcn.")
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="advinfonce (the default), infonce, bpr, …"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Published settings: coat, kuairec, tencent, yahoo-r3."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A single setting, as often as needed: --set tau=0.1"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Base of all randomness; 0 if not given.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="The run's folder; runs/DATA-BACKBONE-LOSS-SEED if not given."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in that folder, as if it had never stopped."
+        ),
+    ] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    weight_col: WeightCol = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model until validation improves no more.
+
+    The run's folder keeps the best weights, the settings and the course of training; the other
+    commands read it. Settings come from defaults, --preset, --config and --set, the later ones
+    winning. Of a single log file a random tenth becomes the validation set.
+    """
+    with output(as_json) as console:
+        from contrarec import runs
+        from contrarec.recommender import Recommender
+        from contrarec.settings import resolve_settings
+        from contrarec.training.progress import progress
+
+        chosen: dict[str, Any] = {
+            "backbone": backbone,
+            "loss": loss,
+            "preset": preset,
+            "config": config,
+            "seed": seed,
+            "overrides": overrides or [],
+        }
+        settings = resolve_settings(**chosen)
+        dataset = with_valid(load_data(data, user_col, item_col, time_col, weight_col))
+        folder = out or Path("runs") / _default_name(dataset, settings)
+        started = runs.is_started(folder)
+        if started and not resume:
+            raise ConfigError(
+                f"{folder}: already holds a run; go on with it (--resume) or choose another "
+                "folder (--out)."
+            )
+        if resume and started and all(value in (None, []) for value in chosen.values()):
+            settings, _ = runs.read_settings(folder)
+        elif resume and not started:
+            console.say(f"{folder}: no run to resume there, so this is its start.")
+
+        recommender = Recommender.from_settings(settings, device=device)
+        n_threads = use_threads(threads)
+        for note in dataset.notes:
+            console.note(note)
+        if dataset.valid is None:
+            epochs = settings.training.epochs
+            console.note(
+                f"no validation set: training goes on for all {epochs} epochs, nothing stops it "
+                "early, and the last weights are kept"
+            )
+        console.say(
+            f"training {settings.backbone.name} with {settings.loss_name}, seed {settings.seed}, "
+            f"on {recommender.device} with {n_threads} CPU threads, in {folder}"
+        )
+        with progress(settings.training, folder=folder) as hooks:
+            recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
+        result = recommender.result | {"threads": n_threads}
+        console.finish(result, lambda: _text(result))
+        if result["stopped"] == "interrupted":
+            again = shlex.join(["contrarec", "train", data, "--out", str(folder), "--resume"])
+            console.say(
+                f"interrupted after {result['epochs']} epochs and saved; go on with: {again}"
+            )
+            raise typer.Exit(INTERRUPTED)
+
+
+def _default_name(dataset: "Dataset", settings: "Settings") -> str:
+    parts = (dataset.name, settings.backbone.name, settings.loss_name, str(settings.seed))
+    return file_name("-".join(parts))
+
+
+def _text(result: dict[str, Any]) -> str:
+    return (
+        f"{result['run']}: best epoch {result['best_epoch']} of {result['epochs']}, "
+        f"{result['seconds']:.1f} s, ended by {result['stopped']}\n\n"
+        f"{metrics_table(result['metrics'])}"
+    )
