@@ -307,18 +307,11 @@ class AdvInfoNCE(nn.Module):
                 dim or config.dim, config.mlp_dim, eta=config.eta, generator=generator
             )
         self._optimizer: torch.optim.Optimizer | None = None
-        if self.hardness is not None:
-            self._optimizer = torch.optim.Adam(
-                self.hardness.parameters(),
-                lr=config.adv_lr,
-                maximize=config.direction == "max",
-                fused=True,
-            )
 
     @property
     def has_adversary(self) -> bool:
         """Whether there is something to learn: not with the closed form."""
-        return self._optimizer is not None
+        return self.hardness is not None
 
     @property
     def adversary_optimizer(self) -> torch.optim.Optimizer:
@@ -327,8 +320,15 @@ class AdvInfoNCE(nn.Module):
         Raises:
             ConfigError: the closed form has none.
         """
-        if self._optimizer is None:
+        if self.hardness is None:
             raise ConfigError(_NO_ADVERSARY)
+        if self._optimizer is None:  # made when training asks: torch takes a second to load Adam
+            self._optimizer = torch.optim.Adam(
+                self.hardness.parameters(),
+                lr=self.config.adv_lr,
+                maximize=self.config.direction == "max",
+                fused=True,
+            )
         return self._optimizer
 
     def log_p(
@@ -408,9 +408,10 @@ class AdvInfoNCE(nn.Module):
         Raises:
             ConfigError: the closed form has no adversary, or shapes do not fit.
         """
-        config, hardness, optimizer = self.config, self.hardness, self._optimizer
-        if hardness is None or optimizer is None:
+        config, hardness = self.config, self.hardness
+        if hardness is None:
             raise ConfigError(_NO_ADVERSARY)
+        optimizer = self.adversary_optimizer
         with torch.enable_grad():
             log_p = _weigh(hardness, users, neg_items, vectors)
             loss = functional.infonce(
