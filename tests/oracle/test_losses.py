@@ -138,7 +138,7 @@ def test_closed_form_penalty_is_the_maximiser(lam):
 
 def adversary(**settings):
     loss = AdvInfoNCE(
-        AdvInfoNCEConfig(dim=3, **settings), n_users=4, n_items=6, dim=5, rng=3
+        AdvInfoNCEConfig(adv_dim=3, **settings), n_users=4, n_items=6, dim=5, rng=3
     ).double()
     g = torch.Generator().manual_seed(1)
     users = torch.tensor([0, 2, 2, 3])

@@ -310,7 +310,7 @@ def test_learned_adversary_approaches_the_closed_form():
         "users": torch.arange(B),
         "neg_items": torch.stack([torch.randperm(N_ITEMS, generator=g)[:N] for _ in range(B)]),
     }
-    learned = make("advinfonce", eta=0.1, adv_lr=0.1, tau=0.5, dim=16)
+    learned = make("advinfonce", eta=0.1, adv_lr=0.1, tau=0.5, adv_dim=16)
     closed = make("advinfonce-closed", eta=0.1, tau=0.5)
     top, uniform = closed(pos, neg).item(), infonce(pos, neg, tau=0.5).mean().item()
     for _ in range(100):

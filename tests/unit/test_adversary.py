@@ -80,7 +80,7 @@ def test_rng_decides_and_the_global_stream_is_left_alone(hardness):
 
 def setup(**settings):
     loss = AdvInfoNCE(
-        AdvInfoNCEConfig(adv_lr=0.1, dim=4, **settings), n_users=6, n_items=9, dim=3, rng=0
+        AdvInfoNCEConfig(adv_lr=0.1, adv_dim=4, **settings), n_users=6, n_items=9, dim=3, rng=0
     )
     g = torch.Generator().manual_seed(0)
     rows = {
@@ -208,7 +208,7 @@ def test_mlp_sends_no_gradient_to_the_tables():
 
 
 def test_mlp_takes_the_backbones_dimension():
-    config = AdvInfoNCEConfig(hardness="mlp", dim=64)
+    config = AdvInfoNCEConfig(hardness="mlp", adv_dim=64)
     loss = AdvInfoNCE(config, n_users=2, n_items=2, dim=7)
     assert loss.hardness.users.in_features == 7
     assert AdvInfoNCE(config, n_users=2, n_items=2).hardness.users.in_features == 64

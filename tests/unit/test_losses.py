@@ -51,7 +51,7 @@ def test_kl_by_hand():
 def test_advinfonce_by_hand():
     # logits ⟨a, b_j⟩ = log 3 and 0, so p = 3/4 and 1/4; scores 0, τ = 1, k_neg = 2, N = 2:
     # 1 / (1 + 2·2·(3/4 + 1/4)) = 1/5
-    loss = AdvInfoNCE(AdvInfoNCEConfig(tau=1.0, k_neg=2.0, dim=1), n_users=1, n_items=2)
+    loss = AdvInfoNCE(AdvInfoNCEConfig(tau=1.0, k_neg=2.0, adv_dim=1), n_users=1, n_items=2)
     loss.load_state_dict(
         {
             "hardness.users": torch.tensor([[1.0]]),
@@ -167,7 +167,7 @@ def test_every_name_trains_two_towers_on_a_checkerboard(name):
         (InfoNCEConfig, {"weights": "populrity"}, "did you mean 'popularity'"),
         (InfoNCEConfig, {"alpha": math.inf}, "`alpha` must be finite, got inf."),
         (AdvInfoNCEConfig, {"eta": 0.0}, "`eta` must be positive, got 0.0."),
-        (AdvInfoNCEConfig, {"dim": 0}, "`dim` must be positive, got 0."),
+        (AdvInfoNCEConfig, {"adv_dim": 0}, "`adv_dim` must be positive, got 0."),
         (AdvInfoNCEConfig, {"adv_interval": 0}, "`adv_interval` must be positive, got 0."),
         (AdvInfoNCEConfig, {"adv_passes": -1}, "`adv_passes` must not be negative, got -1."),
         (AdvInfoNCEConfig, {"direction": "up"}, "unknown choice 'up'"),

@@ -47,7 +47,7 @@ class AdvInfoNCEConfig:
     """Factor of the negatives' sum: 1 is the formula, 64 the published code."""
     hardness: Literal["embedding", "mlp", "closed_form"] = "embedding"
     """Who sets p: tables of its own, MLPs on the model's tables, or the maximiser itself."""
-    dim: int = 64
+    adv_dim: int = 64
     """Dimension of the adversary's tables."""
     mlp_dim: int = 4
     """Output dimension of the MLPs."""
@@ -72,8 +72,8 @@ class AdvInfoNCEConfig:
 
     def __post_init__(self) -> None:
         settle(self)
-        _positive(self, "tau", "k_neg", "dim", "mlp_dim", "adv_lr", "adv_epochs", "adv_interval")
-        _positive(self, "eta", "lam")
+        _positive(self, "tau", "k_neg", "eta", "lam")
+        _positive(self, "adv_dim", "mlp_dim", "adv_lr", "adv_epochs", "adv_interval")
         _not_negative(self, "adv_passes", "warm_up_epochs", "adv_l2")
         maximises = self.hardness != "closed_form" or self.direction == "max"
         require(maximises, "direction", "be 'max' with the closed form", self.direction)

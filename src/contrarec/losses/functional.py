@@ -78,8 +78,9 @@ def infonce(
         ConfigError: `tau` is not positive or the shapes do not fit.
 
     Source:
-        van den Oord et al. 2018, eq. 4; Zhang et al., NeurIPS 2023 (AdvInfoNCE), eq. 5 for the
-        weights `e^{δ_j}`; SL: Wu et al. 2022.
+        van den Oord et al. 2018, eq. 4; with weights `e^{δ_j}`: Zhang et al., NeurIPS 2023
+        (AdvInfoNCE, arXiv 2310.18700); without the positive: the softmax loss as written in BSL
+        (Wu et al., ICDE 2024) and PSL (Yang et al., NeurIPS 2024).
 
     Deviations:
         Mathematically none. The authors' code exponentiates the scores without log-sum-exp and
@@ -116,7 +117,7 @@ def kl_to_uniform(log_p: torch.Tensor) -> torch.Tensor:
         `[B]` nats, between 0 and log N.
 
     Source:
-        AdvInfoNCE, eq. 6: the radius of the set of admissible hardness.
+        AdvInfoNCE (arXiv 2310.18700): what bounds its set `C(η)` of admissible hardness.
 
     Relations:
         0 for uniform p, log N for all weight on one entry.
@@ -181,8 +182,8 @@ def closed_form_log_p(
         ConfigError: `tau`, `lam` or `eta` is not positive.
 
     Source:
-        Not in the paper: its inner maximum over a KL ball (AdvInfoNCE, eq. 6) in the form of
-        distributionally robust optimisation.
+        Not in the paper: its inner maximum over a KL ball, read as distributionally robust
+        optimisation.
 
     Relations:
         λ → ∞ or η → 0: uniform. A row-wise shift of the scores leaves the budget form unchanged.

@@ -257,12 +257,12 @@ class AdvInfoNCE(nn.Module):
         n_users: rows of the adversary's user table.
         n_items: rows of its item table.
         item_counts: not needed; every loss takes the same arguments.
-        dim: dimension of the backbone's tables, for MLP hardness; `config.dim` if None.
+        dim: dimension of the backbone's tables, for MLP hardness; `config.adv_dim` if None.
         rng: seed or generator that draws the adversary's parameters; None draws a seed.
 
     Source:
         Zhang et al., "Empowering Collaborative Filtering with Principled Adversarial Contrastive
-        Loss", NeurIPS 2023, eq. 5 to 7.
+        Loss", NeurIPS 2023 (arXiv 2310.18700).
 
     Deviations:
         Log-sum-exp instead of raw exponentials; `k_neg` is 1 unless told; `adv_l2` acts on the
@@ -300,11 +300,11 @@ class AdvInfoNCE(nn.Module):
         generator = _generator(rng)
         if config.hardness == "embedding":
             self.hardness = EmbeddingHardness(
-                n_users, n_items, config.dim, eta=config.eta, generator=generator
+                n_users, n_items, config.adv_dim, eta=config.eta, generator=generator
             )
         elif config.hardness == "mlp":
             self.hardness = MLPHardness(
-                dim or config.dim, config.mlp_dim, eta=config.eta, generator=generator
+                dim or config.adv_dim, config.mlp_dim, eta=config.eta, generator=generator
             )
         self._optimizer: torch.optim.Optimizer | None = None
 
