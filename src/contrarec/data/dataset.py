@@ -2,22 +2,21 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import polars as pl
-from scipy.sparse import issparse
 
 from contrarec.data.columns import ColumnNames
 from contrarec.data.folder import find_parts, read_not_candidates, write_parts
 from contrarec.data.interactions import Interactions
-from contrarec.data.readers import frame_kind, read_log
+from contrarec.data.readers import frame_kind, read_interactions
 from contrarec.data.report import describe, unseen_notes
 from contrarec.data.splits import Split
-from contrarec.data.vocabulary import Vocabulary, common_type
+from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -30,7 +29,7 @@ class TestSet:
     __test__: ClassVar[bool] = False  # pytest takes a class of this name for a test
 
     name: str
-    """`valid`, or the name of the test set."""
+    """`valid`, or the test set's own name."""
     truth: Interactions
     """The held-out interactions."""
     mask: Interactions | None = None
@@ -67,12 +66,7 @@ class Dataset:
     """The kind of frame to answer in: `polars`, `pandas` or `pyarrow`."""
 
     def __post_init__(self) -> None:
-        for name in self.tests:
-            if not _NAME.fullmatch(name) or name in ("train", "valid"):
-                raise DataError(
-                    "a test set's name must be letters, digits, `_`, `-` and `.`, starting with a "
-                    f"letter or digit, and not 'train' or 'valid', got {name!r}."
-                )
+        _check_names(self.tests)
 
     @property
     def users(self) -> Vocabulary:
@@ -217,10 +211,11 @@ class Dataset:
         Raises:
             DataError: a part is broken, or a test set has no usable name.
         """
+        _check_names(tests or {})
         sources = {"train": train} | ({} if valid is None else {"valid": valid}) | dict(tests or {})
-        logs = {part: _to_interactions(source, columns) for part, source in sources.items()}
-        users = _union([log.users for log in logs.values()])
-        items = _union([log.items for log in logs.values()])
+        logs = {part: read_interactions(source, columns) for part, source in sources.items()}
+        users = Vocabulary.union([log.users for log in logs.values()])
+        items = Vocabulary.union([log.items for log in logs.values()])
         steps = [
             f"{part}: {log.n_duplicates} repeated pairs collapsed"
             for part, log in logs.items()
@@ -263,6 +258,7 @@ class Dataset:
         Raises:
             DataError: a part is there already, or nothing would be left for it or for train.
         """
+        _check_names(tests or {})
         wanted = dict(tests or {}) | ({} if valid is None else {"valid": valid})
         parts = self.parts
         steps = list(self.steps)
@@ -343,26 +339,10 @@ def _assemble(
     return Dataset(train=train, valid=first, tests=held_out, candidates=candidates, **about)
 
 
-def _to_interactions(source: Any, columns: ColumnNames) -> Interactions:
-    """Read a part into vocabularies of its own."""
-    if isinstance(source, Interactions):
-        return source
-    log = read_log(source, **columns)
-    if issparse(source):  # rows and columns count, with or without interactions
-        users, items = (Vocabulary(pl.int_range(n, eager=True)) for n in source.shape)
-    else:
-        users, items = Vocabulary.of(log["user"]), Vocabulary.of(log["item"])
-    return Interactions.from_pairs(
-        users.index(log["user"]),
-        items.index(log["item"]),
-        users=users,
-        items=items,
-        **{name: log[name].to_numpy() for name in ("time", "weight") if name in log.columns},
-    )
-
-
-def _union(parts: Sequence[Vocabulary]) -> Vocabulary:
-    """Return the ascending union, or the vocabulary itself where all parts share one."""
-    if all(part == parts[0] for part in parts):
-        return parts[0]
-    return Vocabulary.of(pl.concat(common_type([part.ids for part in parts])))
+def _check_names(tests: Iterable[str]) -> None:
+    for name in tests:
+        if not _NAME.fullmatch(name) or name in ("train", "valid"):
+            raise DataError(
+                "a test set's name must be letters, digits, `_`, `-` and `.`, starting with a "
+                f"letter or digit, and not 'train' or 'valid', got {name!r}."
+            )

@@ -131,6 +131,9 @@ class Interactions:
     def __len__(self) -> int:
         return self.nnz
 
+    def __repr__(self) -> str:
+        return f"Interactions({self.n_users} users × {self.n_items} items, {self.nnz} pairs)"
+
     @property
     def rows(self) -> np.ndarray:
         """`[nnz]` int32, the user index of each interaction."""

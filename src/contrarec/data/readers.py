@@ -11,6 +11,8 @@ from scipy.sparse import coo_matrix, issparse
 from contrarec.data.adjacency import read_adjacency
 from contrarec.data.columns import ROW, ColumnNames, clean_columns, resolve_columns
 from contrarec.data.delimited import read_delimited
+from contrarec.data.interactions import Interactions
+from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError, unknown
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".inter", ".parquet")
@@ -52,6 +54,30 @@ def read_log(
     if issparse(source):
         return _read_matrix(source.tocoo())
     return _read_frame(source, asked)
+
+
+def read_interactions(source: Any, columns: ColumnNames) -> Interactions:
+    """Read a log into vocabularies of its own.
+
+    Args:
+        source: what `read_log` can read, or `Interactions`, which stay as they are. Of a matrix,
+            every row and column is in the vocabularies, also one without interactions.
+        columns: names of columns, as for `read_log`.
+    """
+    if isinstance(source, Interactions):
+        return source
+    log = read_log(source, **columns)
+    if issparse(source):
+        users, items = (Vocabulary(pl.int_range(size, eager=True)) for size in source.shape)
+    else:
+        users, items = Vocabulary.of(log["user"]), Vocabulary.of(log["item"])
+    return Interactions.from_pairs(
+        users.index(log["user"]),
+        items.index(log["item"]),
+        users=users,
+        items=items,
+        **{name: log[name].to_numpy() for name in ("time", "weight") if name in log.columns},
+    )
 
 
 def frame_kind(source: Any) -> str:

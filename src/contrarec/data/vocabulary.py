@@ -1,6 +1,6 @@
 """The ids of users or items, and where each stands in the tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,13 @@ class Vocabulary:
         [9, 10]
         """
         return cls(as_ids(ids).unique().sort())
+
+    @classmethod
+    def union(cls, parts: Sequence["Vocabulary"]) -> "Vocabulary":
+        """Return the ids of all parts, ascending; or, where all parts are equal, the first."""
+        if all(part == parts[0] for part in parts):
+            return parts[0]
+        return cls.of(pl.concat(common_type([part.ids for part in parts])))
 
     def index(self, ids: Iterable[Any]) -> np.ndarray:
         """Return the index of every id, -1 for an unknown one.
