@@ -6,14 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrarec.data.interactions import Interactions
-from contrarec.data.splits import (
-    SPLITS,
-    LeaveLastN,
-    PopularityShift,
-    Random,
-    Temporal,
-    parse_split,
-)
+from contrarec.data.splits import LeaveLastN, PopularityShift, Random, Temporal
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError
 
@@ -201,9 +194,6 @@ def test_popularity_quotas_hold_for_any_log(counts, gamma, fraction, n_groups, k
         (lambda: PopularityShift(gamma=0.0), "`gamma` must be positive and finite, got 0.0"),
         (lambda: PopularityShift(n_groups=0), "`n_groups` must be at least 1, got 0"),
         (lambda: PopularityShift(keep=-1), "`keep` must be non-negative, got -1"),
-        (lambda: parse_split("rnd"), "unknown split 'rnd' .did you mean 'random'"),
-        (lambda: parse_split("random:n=3"), "random:n=3: unknown setting 'n'"),
-        (lambda: parse_split("random:0.2"), "expects key=value, got '0.2'"),
     ],
 )
 def test_settings_out_of_range(make, message):
@@ -211,10 +201,8 @@ def test_settings_out_of_range(make, message):
         make()
 
 
-def test_splits_from_text():
-    assert parse_split("random") == Random()
-    assert parse_split("leave-last:n=3") == LeaveLastN(n=3)
-    assert parse_split("temporal:at=2024-05-31") == Temporal(at="2024-05-31")
-    assert parse_split("temporal:at=5") == Temporal(at=5)
-    assert parse_split("popularity:gamma=2,keep=0") == PopularityShift(gamma=2.0, keep=0)
-    assert len(set(SPLITS.values())) == 4
+def test_the_main_setting_needs_no_name():
+    assert Random(0.2) == Random(fraction=0.2)
+    assert LeaveLastN(3) == LeaveLastN(n=3)
+    assert Temporal(0.2) == Temporal(fraction=0.2)
+    assert PopularityShift(2) == PopularityShift(gamma=2.0)

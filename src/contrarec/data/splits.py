@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from contrarec.config import build, parse_override, require, settle
+from contrarec.config import require, settle
 from contrarec.data.interactions import Interactions
-from contrarec.errors import ConfigError, DataError, unknown
+from contrarec.errors import ConfigError, DataError
 
 
 class Split(Protocol):
@@ -38,7 +38,7 @@ class _Counted:
         return f"{self}, {taken.sum()} of {log.nnz} interactions"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Random(_Counted):
     """Hold out a fraction of all interactions, each as likely as any other.
 
@@ -61,7 +61,7 @@ class Random(_Counted):
         return taken
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LeaveLastN(_Counted):
     """Hold out the last n interactions of every user that has more than n.
 
@@ -90,7 +90,7 @@ class LeaveLastN(_Counted):
         return taken
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Temporal(_Counted):
     """Hold out everything from one moment on, the same for all users.
 
@@ -141,7 +141,7 @@ class Temporal(_Counted):
         return moment.timestamp() * 1e6
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PopularityShift:
     """Hold out interactions so that their item popularity follows a curve that is chosen.
 
@@ -250,31 +250,6 @@ class PopularityShift:
         shape = np.zeros(len(counts))
         shape[ranked] = self.gamma ** (-group / max(n_groups - 1, 1))
         return shape
-
-
-SPLITS: dict[str, type[Random | LeaveLastN | Temporal | PopularityShift]] = {
-    "random": Random,
-    "leave-last": LeaveLastN,
-    "temporal": Temporal,
-    "popularity": PopularityShift,
-}
-"""Splits by name."""
-
-
-def parse_split(text: str) -> Split:
-    """Build a split from text: its name, and settings after a colon.
-
-    >>> parse_split("popularity:gamma=2,fraction=0.2")
-    PopularityShift(gamma=2.0, fraction=0.2, n_groups=10, keep=1)
-
-    Raises:
-        ConfigError: the name or a setting is unknown, or a value out of range.
-    """
-    name, _, settings = text.partition(":")
-    if name not in SPLITS:
-        raise ConfigError(f"{unknown('split', name, SPLITS)}.")
-    values = dict(parse_override(setting) for setting in settings.split(",") if setting)
-    return build(SPLITS[name], values, where=text)
 
 
 def _level(available: np.ndarray, shape: np.ndarray, asked: int) -> float:
