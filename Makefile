@@ -34,7 +34,7 @@ bench: $(VENV)/base.stamp  ## time the kernels and an epoch
 	$(BIN)/python benchmarks/run.py $(or $(ARGS),--short)
 
 docs: $(VENV)/docs.stamp  ## build the pages into site/; a broken link is an error
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv and everything that is built
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

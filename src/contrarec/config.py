@@ -22,6 +22,7 @@ T = TypeVar("T")
 ALIASES = {
     "Ks": "ks",
     "embed_size": "dim",
+    "w_embed_size": "adv_dim",
     "epoch": "epochs",
     "eta_epochs": "adv_passes",
     "neg_sample": "n_neg",
@@ -188,7 +189,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if origin is Literal:
         if isinstance(value, str) and value not in choices:
             raise ConfigError(f"`{name}`: {unknown('choice', value, map(str, choices))}")
-        if any(value == choice and type(value) is type(choice) for choice in choices):
+        if value in choices:
             return value
     elif origin in (Union, types.UnionType):
         if types.NoneType in choices and (value is None or value == "none"):

@@ -116,6 +116,16 @@ def test_an_unknown_preset_or_backbone_names_the_nearest_one() -> None:
         resolve_settings(preset="coat", backbone="lightgnc")
 
 
+def test_the_later_row_of_a_preset_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(
+        "backbones = ['mf']\nloss.tau = 1\n[[row]]\nloss.tau = 2\n"
+        "[[row]]\nfor_loss = 'inf*'\nloss.tau = 3\n[[row]]\nfor_loss = 'adv*'\nloss.tau = 4\n"
+    )
+    monkeypatch.setattr(contrarec.presets, "_FOLDER", tmp_path)
+    assert resolve_settings(preset="mine", loss="infonce").loss.tau == 3.0
+    assert resolve_settings(preset="mine", loss="advinfonce").loss.tau == 4.0
+
+
 # layers ------------------------------------------------------------------------------------------
 
 
@@ -230,6 +240,13 @@ def test_a_key_that_two_sections_have_must_name_its_section() -> None:
 def test_what_is_wrong_is_said_with_its_place(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve_settings(**arguments)
+
+
+def test_names_are_not_suggested_as_overrides() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_settings(overrides=["nam=mf"])
+    assert "'name'" not in str(caught.value)
+    assert ", name," not in str(caught.value)
 
 
 def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:
