@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from contrarec.kernels.dispatch import set_threads
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Run on one thread: the tests' problems are tiny, and waiting threads only get in the way."""
+    set_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """A model: settings, the history it is built on, a backbone and its loss."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -90,12 +93,36 @@ class Model:
 def align(test: TestSet, users: Vocabulary, items: Vocabulary) -> TestSet:
     """Express a test set in a model's vocabularies.
 
-    Users that the model does not know are dropped; unknown items get indices behind the model's
-    own, so that they stay in the truth and can never be ranked.
+    Users that the model does not know are dropped, with a warning; unknown items get indices
+    behind the model's own, so that they stay in the truth and can never be ranked.
     """
     if test.truth.users == users and test.truth.items == items:
         return test
-    raise NotImplementedError
+    unknown = int((users.index(test.truth.users.ids)[test.truth.user_counts > 0] < 0).sum())
+    if unknown:
+        warnings.warn(
+            f"{test.name}: {unknown} users are not known to the model and are left out.",
+            UserWarning,
+            stacklevel=3,
+        )
+    all_users = users.extend(test.truth.users.ids)
+    all_items = items.extend(test.truth.items.ids)
+
+    def known_users(part: Interactions) -> Interactions:
+        wide = part.reindex(all_users, all_items)
+        indptr = wide.indptr[: len(users) + 1]
+        indices = wide.indices[: indptr[-1]]
+        return Interactions(indptr=indptr, indices=indices, users=users, items=all_items)
+
+    candidates = test.candidates
+    if candidates is not None:
+        candidates = np.sort(all_items.index(test.truth.items.take(candidates))).astype(np.int32)
+    return replace(
+        test,
+        truth=known_users(test.truth),
+        mask=known_users(test.mask) if test.mask else None,
+        candidates=candidates,
+    )
 
 
 def resolve_device(name: str) -> torch.device:

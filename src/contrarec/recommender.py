@@ -136,9 +136,10 @@ class Recommender:
         """
         model = self._trained()
         scorer = model.scorer()
-        sets = ({"valid": data.valid} if data.valid else {}) | data.tests
+        sets = [data.valid] if data.valid else []
+        sets += data.tests.values()
         return {
-            name: evaluate(
+            test.name: evaluate(
                 scorer,
                 align(test, model.history.users, model.history.items),
                 ks=ks or self.settings.training.ks,
@@ -148,7 +149,7 @@ class Recommender:
                 n_items=model.history.n_items,
                 rng=self.settings.seed,
             )
-            for name, test in sets.items()
+            for test in sets
         }
 
     def recommend(self, users: Any, k: int = 20, *, filter_viewed: bool = True) -> Any:
@@ -214,7 +215,7 @@ class Recommender:
             dot_scorer(vectors, vectors), index, k + 1, n_items=len(vocabulary), mask=None
         )
         keep = np.argsort(found == index[:, None], axis=1, kind="stable")[:, :k]
-        found, scores = (np.take_along_axis(part, keep, 1) for part in (found, scores))
+        found, scores = np.take_along_axis(found, keep, 1), np.take_along_axis(scores, keep, 1)
         return self._frame(kind, "item_id", ids, found, scores, "similar_item_id")
 
     def fold_in(self, histories: Iterable[Any], k: int = 20, *, filter_viewed: bool = True) -> Any:

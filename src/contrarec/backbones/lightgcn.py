@@ -2,13 +2,13 @@
 
 import torch
 
-from contrarec.backbones.mf import MF
+from contrarec.backbones.tables import Backbone
 from contrarec.config import BackboneConfig
 from contrarec.data.interactions import Interactions
 from contrarec.kernels.propagate import BipartiteGraph, bipartite_graph, propagate
 
 
-class LightGCN(MF):
+class LightGCN(Backbone):
     """LightGCN: layer `l + 1` averages layer `l` over neighbours; the output is the layers' mean.
 
     The graph is kept as compressed sparse rows, `O(interactions)`. With `n_layers = 0` it is `MF`.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     def njit_serial(function: Any) -> Any:
         """Compile a helper without parallel loops (typed for the checker, too)."""
 
+    import numba
+
     prange = range
     HAS_NUMBA: bool
 else:

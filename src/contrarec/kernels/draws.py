@@ -78,7 +78,8 @@ def _mix_array(x: np.ndarray) -> np.ndarray:
 
 
 def _below_array(x: np.ndarray, n: np.ndarray | int) -> np.ndarray:
-    return ((x >> _S11).astype(np.float64) * _TO_UNIT * n).astype(np.int64)
+    below: np.ndarray = ((x >> _S11).astype(np.float64) * _TO_UNIT * n).astype(np.int64)
+    return below
 
 
 def _permute_array(x: np.ndarray, n: int, key: np.uint64) -> np.ndarray:

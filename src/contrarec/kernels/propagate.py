@@ -111,7 +111,8 @@ class _Propagate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return None, *_horner(ctx.graph, *grads, ctx.n_layers), None
+        users, items = grads
+        return None, *_horner(ctx.graph, users, items, ctx.n_layers), None
 
 
 def _horner(

@@ -126,11 +126,13 @@ class _SampledScores(torch.autograd.Function):
         # Inverse norms are kept for the backward pass; without cosine they are not looked at.
         user_scale = user_vectors.new_empty(items.shape[0] if cosine else 0)  # [B]
         item_scale = user_vectors.new_empty(items.shape if cosine else (0, 0))  # [B, N]
-        forward = _forward_cosine if cosine else _forward_dot
-        forward(
-            user_vectors.detach().numpy(), item_vectors.detach().numpy(), users.numpy(),
-            items.numpy(), scores.numpy(), user_scale.numpy(), item_scale.numpy(),
-        )  # fmt: skip
+        arrays = [
+            tensor.detach().numpy() for tensor in (user_vectors, item_vectors, users, items, scores)
+        ]
+        if cosine:
+            _forward_cosine(*arrays, user_scale.numpy(), item_scale.numpy())
+        else:
+            _forward_dot(*arrays)
         ctx.save_for_backward(
             user_vectors, item_vectors, users, items, scores, user_scale, item_scale
         )
@@ -164,8 +166,8 @@ class _SampledScores(torch.autograd.Function):
             )  # fmt: skip
             if drop is not None:
                 _project_out(
-                    V.numpy(), drop.numpy().reshape(-1), item_scale.numpy().reshape(-1), offsets, order,
-                    grad_item.numpy(),
+                    V.numpy(), drop.numpy().reshape(-1), item_scale.numpy().reshape(-1),
+                    offsets, order, grad_item.numpy(),
                 )  # fmt: skip
         return grad_user, grad_item, None, None, None
 
@@ -198,7 +200,7 @@ def group_rows(keys: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]
 
 
 @njit
-def _forward_dot(U, V, users, items, out, user_scale, item_scale):  # type: ignore[no-untyped-def]
+def _forward_dot(U, V, users, items, out):  # type: ignore[no-untyped-def]
     d = U.shape[1]
     for b in prange(items.shape[0]):
         u = U[users[b]]

@@ -1,0 +1,1 @@
+"""Training: the min–max loop, its state, checkpoints, log and progress."""

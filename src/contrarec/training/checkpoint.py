@@ -31,7 +31,7 @@ class Checkpoint:
         identity: dict[str, Any],
     ) -> None:
         self.path = folder / "state" / "checkpoint.safetensors"
-        self._modules = {"backbone": backbone, "loss": loss}
+        self._modules: dict[str, Backbone | Loss] = {"backbone": backbone, "loss": loss}
         self._optimizers = {"optimizer": optimizer}
         if loss.has_adversary:
             self._optimizers["adversary_optimizer"] = loss.adversary_optimizer

@@ -136,7 +136,7 @@ def fit(
                 with torch.no_grad():
                     constant = backbone() if phase == "max" else None
                 for batch in sampler.batches(stream, phase, state.step):
-                    context = {
+                    context: dict[str, Any] = {
                         "users": batch.users,
                         "neg_items": batch.items[:, 1:].contiguous(),
                         "vectors": (backbone.user_table, backbone.item_table),
@@ -151,7 +151,7 @@ def fit(
                         pos, neg = batch_scores(backbone(), batch, cosine)
                         value, row_kl = loss(pos, neg, **context), None
                         optimizer.zero_grad()
-                        value.backward()
+                        value.backward()  # type: ignore[no-untyped-call]
                         add_l2(backbone, batch, config.l2, negatives=not published)
                         optimizer.step()
                         if evaluating:
@@ -207,7 +207,7 @@ def fit(
 def batch_scores(vectors: Tables, batch: Batch, cosine: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the scores of a batch: positives `[B]` and negatives `[B, N]`."""
     scores = sampled_scores(*vectors, batch.users, batch.items, cosine=cosine)  # [B, 1 + N]
-    pos, neg = scores.split([1, scores.shape[1] - 1], dim=1)
+    pos, neg = torch.split(scores, [1, scores.shape[1] - 1], dim=1)
     return pos.squeeze(1), neg
 
 
@@ -244,8 +244,9 @@ def model_scorer(backbone: Backbone, cosine: bool) -> Scorer:
 
 def evaluate_sets(scorer: Scorer, data: Dataset, ks: tuple[int, ...]) -> Metrics:
     """Return the metrics of the validation set and every test set, by name."""
-    sets = ({"valid": data.valid} if data.valid else {}) | data.tests
-    return {name: evaluate(scorer, test, ks=ks).metrics() for name, test in sets.items()}
+    sets = [data.valid] if data.valid else []
+    sets += data.tests.values()
+    return {test.name: evaluate(scorer, test, ks=ks).metrics() for test in sets}
 
 
 def _plan(loss: Loss, state: State) -> tuple[Phase, ...]:

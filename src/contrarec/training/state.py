@@ -57,7 +57,8 @@ def epoch_plan(due: bool, adv_epochs: int) -> tuple[Phase, ...]:
     >>> epoch_plan(True, 2), epoch_plan(False, 2)
     (('max', 'max', 'min'), ('min',))
     """
-    return ("max",) * (adv_epochs if due else 0) + ("min",)
+    passes: list[Phase] = ["max"] * (adv_epochs if due else 0)
+    return (*passes, "min")
 
 
 class KLTrace:
