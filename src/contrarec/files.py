@@ -17,7 +17,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # safetensors makes private files; who may read is the umask's choice
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
             os.fsync(descriptor)
