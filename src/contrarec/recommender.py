@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from contrarec import runs
+from contrarec.backbones import BACKBONES
 from contrarec.data.dataset import Dataset
 from contrarec.data.vocabulary import Vocabulary
-from contrarec.errors import ConfigError, DataError
+from contrarec.errors import ConfigError, DataError, unknown
 from contrarec.evaluation.protocol import Evaluation, evaluate
 from contrarec.evaluation.ranking import dot_scorer, top_k
 from contrarec.frames import ids_of, native_frame
@@ -59,6 +60,8 @@ class Recommender:
         return made
 
     def _set_up(self, settings: Settings, device: str) -> None:
+        if settings.backbone.name not in BACKBONES:
+            raise ConfigError(unknown("backbone", settings.backbone.name, BACKBONES))
         self.settings, self.device = settings, resolve_device(device)
         self._model: Model | None = None
         self.result: dict[str, Any] = {}
@@ -98,12 +101,12 @@ class Recommender:
         )
         if resume and folder is None:
             raise ConfigError("`resume` needs `out`, the folder of the run to go on with.")
+        model = Model(self.settings, data.train, self.device)
         if folder is not None:
-            if resume and (folder / "config.toml").exists():
+            if resume and runs.is_started(folder):
                 self._check_same_run(folder, about)
             else:
                 runs.begin(folder, self.settings, about, data.train)
-        model = Model(self.settings, data.train, self.device)
         outcome = fit(
             model.backbone,
             model.loss,
