@@ -98,6 +98,8 @@ def train(
             "overrides": overrides or [],
         }
         settings = resolve_settings(**chosen)
+        recommender = Recommender.from_settings(settings, device=device)
+        n_threads = use_threads(threads)
         dataset = with_valid(load_data(data, user_col, item_col, time_col, weight_col))
         folder = out or Path("runs") / _default_name(dataset, settings)
         started = runs.is_started(folder)
@@ -108,11 +110,10 @@ def train(
             )
         if resume and started and all(value in (None, []) for value in chosen.values()):
             settings, _ = runs.read_settings(folder)
+            recommender = Recommender.from_settings(settings, device=device)
         elif resume and not started:
             console.say(f"{folder}: no run to resume there, so this is its start.")
 
-        recommender = Recommender.from_settings(settings, device=device)
-        n_threads = use_threads(threads)
         for note in dataset.notes:
             console.note(note)
         if dataset.valid is None:
