@@ -28,6 +28,7 @@ ALIASES = {
     "neg_sample": "n_neg",
     "regs": "l2",
     "verbose": "eval_every",
+    "w_embed_size": "adv_dim",
 }
 """Published names (of the AdvInfoNCE code's options) that are understood for ours."""
 

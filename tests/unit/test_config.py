@@ -144,6 +144,7 @@ def test_a_field_that_is_called_like_a_published_name_is_meant_itself() -> None:
         ("epoch", "epochs"),
         ("verbose", "eval_every"),
         ("Ks", "ks"),
+        ("w_embed_size", "adv_dim"),
     ],
 )
 def test_published_names(published: str, ours: str) -> None:

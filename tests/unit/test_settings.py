@@ -179,6 +179,12 @@ def test_overrides_reach_every_section() -> None:
     assert (settings.training.ks, settings.loss.eta) == ((5, 20), None)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_has_a_setting_called_like_one_of_another_section(name: str) -> None:
+    others = {field.name for field in fields(BackboneConfig)} | TRAINING
+    assert {field.name for field in fields(LOSSES[name].config)} & others == set()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TwinConfig:
     """A loss of one's own that has a setting called like one of the backbone."""
@@ -228,7 +234,7 @@ def test_a_key_that_two_sections_have_must_name_its_section() -> None:
         ({"seed": -1}, "`seed` must not be negative, got -1"),
         ({"seed": 0.5}, "`seed` must be an integer, got 0.5"),
         ({"config": {"seed": True}}, "`seed` must be an integer, got True"),
-        ({"config": {"trainig": {}}}, r"settings: unknown section 'trainig' .*'training'"),
+        ({"config": {"trainings": {}}}, r"settings: unknown section 'trainings' .*'training'"),
         ({"config": {"training": 3}}, r"settings: `training` must be a table, \[training\], got 3"),
         ({"config": {"training": {"rl": 3}}}, r"settings \[training\]: unknown setting 'rl'"),
         ({"config": {"training": {"lr": -3}}}, r"^settings \[training\]: `lr` must be positive"),
@@ -244,7 +250,7 @@ def test_what_is_wrong_is_said_with_its_place(arguments: dict[str, Any], message
 
 def test_names_are_not_suggested_as_overrides() -> None:
     with pytest.raises(ConfigError) as caught:
-        resolve_settings(overrides=["nam=mf"])
+        resolve_settings(overrides=["named=mf"])
     assert "'name'" not in str(caught.value)
     assert ", name," not in str(caught.value)
 
