@@ -202,22 +202,27 @@ def test_contrasts_by_hand() -> None:
         # users of seed 0, users of seed 1
         ("mf", "a"): [measured(0.0, 0.0, 0.0), measured(0.2, 0.2, 0.2)],  # mean per user .1 .1 .1
         ("mf", "b"): [measured(0.3, 0.5, 0.1), measured(0.3, 0.1, 0.5)],  # .3 .3 .3
-        ("mf", "c"): [measured(0.1, 0.1, 0.1), measured(0.1, 0.1, 0.1)],  # .1 .1 .1
+        ("mf", "c"): [measured(0.5, 0.3, 0.0), measured(0.3, 0.5, 0.0)],  # .4 .4 0
     }
     found = {(c.method, c.against): c for c in contrasts(runs, ["mf"], ["a", "b", "c"])}
     assert len(found) == 6
-    b = found["b", "a"]
+    b, c = found["b", "a"], found["c", "a"]
     assert b.difference == pytest.approx(0.2)
     # every user's difference is .2, so every resample's mean is, too
     assert (b.low, b.high) == (pytest.approx(0.2), pytest.approx(0.2))
-    # of 2^3 sign patterns, +++ and −−− are as large
-    assert b.p == 2 / 8
-    assert found["c", "a"].p == 1.0  # no difference at all
-    # Holm against a: 2 × 1/4, then max(1 × 1, 1/2)
-    assert (b.p_holm, found["c", "a"].p_holm) == (0.5, 1.0)
-    # against c: the same two differences the other way round; against b: 1/4 twice
-    assert found["b", "c"].p_holm == 0.5
-    assert found["a", "b"].p_holm == found["c", "b"].p_holm == 0.5
+    assert c.difference == pytest.approx(0.5 / 3)  # (.3 + .3 − .1) / 3
+    # of 2^3 sign patterns of (.2, .2, .2), +++ and −−− are as large; of (.3, .3, −.1), whose sum
+    # is .5, those two with ++− and −−+; of (.1, .1, −.3), whose sum is −.1, all
+    assert (b.p, c.p, found["c", "b"].p) == (2 / 8, 4 / 8, 1.0)
+    # Holm against a: 2 × 1/4, then max(1 × 1/2, 1/2); against b: 2 × 1/4, 1; against c: 2 × 1/2, 1
+    assert {pair: contrast.p_holm for pair, contrast in found.items()} == {
+        ("b", "a"): 0.5,
+        ("c", "a"): 0.5,
+        ("a", "b"): 0.5,
+        ("c", "b"): 1.0,
+        ("a", "c"): 1.0,
+        ("b", "c"): 1.0,
+    }
     assert found["a", "b"].difference == pytest.approx(-0.2)
     assert found["a", "b"].low == -b.high
 
