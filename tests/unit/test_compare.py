@@ -90,6 +90,14 @@ def test_few_users_are_tested_exactly():
         assert paired_test(a, b).p_value == pytest.approx(naive_p_value(a - b))
 
 
+def test_rounding_does_not_decide_what_is_as_large():
+    # .1 + .2 − .3 is 0 but for rounding, and every other pattern is as large.
+    difference = np.array([0.1, 0.2, -0.3])
+    assert paired_test(difference, np.zeros(3)).p_value == 1
+    many = np.tile(difference, 7)  # 2^21 patterns: at random
+    assert paired_test(many, np.zeros(21), n_flips=500).p_value == 1
+
+
 def test_many_users_are_tested_at_random_around_the_exact_value():
     rng = np.random.default_rng(5)
     difference = rng.normal(0.3, 1, size=12)

@@ -111,25 +111,25 @@ def test_popularity_groups_hold_about_a_third_each():
 
 
 def test_groups_by_hand():
-    # Before items 1 3 | 0 5 | 2 4 lie 0 7 | 13 18 | 23 27 of 30: thirds at 10 and 20.
-    counts = np.array([5, 7, 4, 6, 3, 5])
-    assert popularity_groups(counts).tolist() == [1, 0, 2, 0, 2, 1]
+    # Before items 1 4 | 0 5 | 2 3 lie 0 7 | 13 18 | 23 27 of 30: thirds at 10 and 20.
+    counts = np.array([5, 7, 4, 3, 6, 5])
+    assert popularity_groups(counts).tolist() == [1, 0, 2, 2, 0, 1]
     result = evaluate(scorer, make_test(), ks=(3,), groups=True, item_counts=counts)
     head, middle, tail = (result.groups[name] for name in ("head", "middle", "tail"))
     nan = np.nan
-    # User 0 finds both head items, at ranks 1 and 3 of a list that stays as it is.
+    # User 0 has one positive in the head, found at rank 1, and one in the tail, found at rank 3
+    # of a list that stays as it is; each is all that its group asks for.
     np.testing.assert_array_equal(head.per_user["recall@3"], [1, nan, nan])
-    np.testing.assert_allclose(head.per_user["ndcg@3"], [(1 + 1 / 2) / (1 + 1 / LOG2_3), nan, nan])
+    np.testing.assert_array_equal(head.per_user["ndcg@3"], [1, nan, nan])
+    np.testing.assert_array_equal(tail.per_user["recall@3"], [1, nan, nan])
+    np.testing.assert_allclose(tail.per_user["ndcg@3"], [1 / 2, nan, nan])
     # Item 0 of user 1 is missed, item 5 of user 3 found at rank 3.
     np.testing.assert_array_equal(middle.per_user["hit@3"], [nan, 0, 1])
     assert middle.metrics() == {"recall@3": 0.5, "ndcg@3": 0.25, "hit@3": 0.5}
-    assert (head.n_users, middle.n_users, tail.n_users) == (1, 2, 0)
-    assert (head.n_truth, middle.n_truth, tail.n_truth) == (2, 2, 0)
+    assert (head.n_users, middle.n_users, tail.n_users) == (1, 2, 1)
+    assert (head.n_truth, middle.n_truth, tail.n_truth) == (1, 2, 1)
     assert (head.n_items, middle.n_items, tail.n_items) == (2, 2, 2)
-    assert [g.train_share for g in (head, middle, tail)] == pytest.approx(
-        [13 / 30, 10 / 30, 7 / 30]
-    )
-    assert tail.metrics() == {}
+    assert [g.train_share for g in (head, middle, tail)] == pytest.approx([13 / 30, 1 / 3, 7 / 30])
 
 
 def test_group_counts_beyond_the_model_are_zero():
@@ -172,12 +172,13 @@ def test_intervals_and_json():
     assert other.intervals != result.intervals
 
 
-def test_a_group_without_positives_has_no_interval():
+def test_a_group_without_positives_has_no_metrics():
+    counts = np.array([5, 7, 4, 6, 3, 5])  # tail: items 2 and 4
     result = evaluate(
-        scorer, make_test(), ks=(3,), groups=True, item_counts=np.array([5, 7, 4, 6, 3, 5]),
-        bootstrap=50,
+        scorer, make_test(), ks=(3,), groups=True, item_counts=counts, bootstrap=50
     )  # fmt: skip
-    assert result.groups["tail"].intervals == {}
+    tail = result.groups["tail"]
+    assert (tail.n_users, tail.metrics(), tail.intervals) == (0, {}, {})
     json.dumps(result.to_dict(), allow_nan=False)
 
 

@@ -84,12 +84,12 @@ def test_short_lists_are_padded(tables):
 
 def test_items_that_the_scorer_does_not_know_are_ignored(tables, mask):
     U, V = tables
-    everything = np.arange(N_ITEMS)
+    candidates = np.array([0, 2, 3, 5, 7, 11, 18, 39])
     items, _ = top_k(
-        dot_scorer(U, V[:10]), np.arange(N_USERS), 10, n_items=10, mask=mask, candidates=everything
+        dot_scorer(U, V[:10]), np.arange(N_USERS), 10, n_items=10, mask=mask, candidates=candidates
     )
     for user in range(N_USERS):
-        free = set(range(10)) - set(mask[user].indices.tolist())
+        free = {0, 2, 3, 5, 7} - set(mask[user].indices.tolist())
         assert set(items[user].tolist()) - {-1} == free
 
 
