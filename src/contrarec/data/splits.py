@@ -235,37 +235,25 @@ class PopularityShift:
     def _wanted(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what each item can give, and `c · shape`; both `[n_items]`."""
         available = np.where(counts > 0, np.maximum(counts - self.keep, 0), 0)
-        shape = self._shape(counts)
+        shape = self.curve(counts)
         used = shape > 0
         wanted = np.zeros(len(counts))
-        level = _level(available[used], shape[used], self._asked(int(counts.sum())))
+        level = water_level(available[used], shape[used], self._asked(int(counts.sum())))
         wanted[used] = level * shape[used]
         return available, wanted
 
-    def _shape(self, counts: np.ndarray) -> np.ndarray:
-        """Return the quota of each item up to a factor; 0 for an item without interactions."""
-        ranked = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
+    def curve(self, popularity: np.ndarray) -> np.ndarray:
+        """Return `γ^(−(g − 1)/(G − 1))` for each item's group g; 0 for an item nobody knows.
+
+        Args:
+            popularity: `[n_items]`, what the items are grouped by.
+        """
+        ranked = np.argsort(-popularity, kind="stable")[: (popularity > 0).sum()]
         n_groups = min(self.n_groups, len(ranked))
         group = np.arange(len(ranked)) * n_groups // max(len(ranked), 1)
-        shape = np.zeros(len(counts))
-        shape[ranked] = self.gamma ** (-group / max(n_groups - 1, 1))
-        return shape
-
-
-def _level(available: np.ndarray, shape: np.ndarray, asked: int) -> float:
-    """Return the c with `Σ_i min(available_i, c · shape_i) = asked`; infinity if they give all.
-
-    As c grows, items run out one after the other. With k of them used up, c is what is still
-    missing over the sum of the others' shapes; the right k is the first after which the next item
-    can give its quota.
-    """
-    if asked >= available.sum():
-        return np.inf
-    order = np.argsort(available / shape)
-    given, rest = available[order], shape[order]
-    missing = asked - (np.cumsum(given) - given)
-    level = missing / np.cumsum(rest[::-1])[::-1]
-    return float(level[np.argmax(level <= given / rest)])
+        curve = np.zeros(len(popularity))
+        curve[ranked] = self.gamma ** (-group / max(n_groups - 1, 1))
+        return curve
 
 
 def _require_fraction(fraction: float) -> None:
@@ -276,3 +264,27 @@ def _times(log: Interactions, split: Split) -> np.ndarray:
     if log.time is None:
         raise DataError(f"{split} needs times, and the log has none; name its time column.")
     return log.time
+
+
+def water_level(available: np.ndarray, shape: np.ndarray, asked: float) -> float:
+    """Return the c with `Σ_i min(available_i, c · shape_i) = asked`; infinity if they give all.
+
+    As c grows, items run out one after the other. With k of them used up, c is what is still
+    missing over the sum of the others' shapes; the right k is the first after which the next item
+    can give its share.
+
+    Args:
+        available: `[n]`, what each can give, non-negative.
+        shape: `[n]`, in which proportion they are asked, positive.
+        asked: how much they are to give together.
+
+    >>> water_level(np.array([1, 9, 9]), np.array([1.0, 1.0, 2.0]), 10.0)  # 1 + 3 + 6
+    3.0
+    """
+    if asked >= available.sum():
+        return np.inf
+    order = np.argsort(available / shape)
+    given, rest = available[order], shape[order]
+    missing = asked - (np.cumsum(given) - given)
+    level = missing / np.cumsum(rest[::-1])[::-1]
+    return float(level[np.argmax(level <= given / rest)])
