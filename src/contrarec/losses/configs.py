@@ -63,7 +63,7 @@ class AdvInfoNCEConfig:
     """T_adv: no adversarial pass begins after this many; not in force with `eta`."""
     warm_up_epochs: int = 0
     """The adversary rests up to and including this epoch (epochs count from 0)."""
-    adv_l2: float = 0.0
+    adv_l2: float = 1e-5
     """L2 of the adversary; in the published code it has no effect."""
     eta: float | None = None
     """KL budget per row in nats, enforced; None leaves the KL to `adv_passes` and `adv_lr`."""
