@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contrarec.cli.console import Json, output, table
+from contrarec.cli.console import Json, Output, output, table
 from contrarec.cli.inputs import Data, ItemCol, TimeCol, UserCol, WeightCol, load_data
 from contrarec.errors import ConfigError
 
@@ -75,7 +75,7 @@ def check(
         findings = look(loaded)
         errors = sum(finding.level == "error" for finding in findings)
         result = {"data": loaded.path, "errors": errors, "findings": [vars(f) for f in findings]}
-        rows = [["level", "where", "count", "what"]]
+        rows: list[list[Any]] = [["level", "where", "count", "what"]]
         rows += [[f.level, f.where, f.count, f.what] for f in findings]
         console.finish(result, lambda: table(rows) if findings else "Nothing found.")
         if errors:
@@ -121,7 +121,50 @@ def split(
         _finish(console, parts, {"out": out, "path": loaded.path})
 
 
-def _finish(console: Any, data: "Dataset", about: dict[str, Any]) -> None:
+@app.command()
+def synth(
+    out: Folder,
+    users: Annotated[
+        int | None, typer.Option(metavar="N", help="Users; 1500 if not given.")
+    ] = None,
+    items: Annotated[int | None, typer.Option(metavar="N", help="Items; 600 if not given.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another setting, as often as needed: n_preferred, exposure, bias, experiment, "
+            "gamma, held_out, dim.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Decides everything random.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make up a world with known preferences.
+
+    Its log is biased by exposure. Test sets: id as the log, uniform with uniform exposure, shifted
+    with less bias.
+    """
+    with output(as_json) as console:
+        from contrarec.config import build, parse_override
+        from contrarec.data.synthetic import SyntheticConfig, synthesize
+
+        sizes = {"n_users": users, "n_items": items}
+        values = {key: value for key, value in sizes.items() if value is not None}
+        values |= dict(map(parse_override, overrides or []))
+        config = build(SyntheticConfig, values, where="synth")
+        world = synthesize(config, seed=seed)
+        world.dataset.save(out)
+        about = {
+            "out": out,
+            "seed": seed,
+            "preferred": world.preferred.nnz,
+            "false_negatives": world.false_negatives.nnz,
+        }
+        _finish(console, world.dataset, about)
+
+
+def _finish(console: Output, data: "Dataset", about: dict[str, Any]) -> None:
     report = data.describe()
     for note in report.pop("notes"):
         console.note(note)

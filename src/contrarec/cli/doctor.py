@@ -3,7 +3,8 @@
 import platform
 import re
 import time
-from importlib import metadata
+from collections.abc import Callable
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ _TOLERANCE = 1e-5
 
 
 def doctor(as_json: Json = False) -> None:
-    """Show what is installed and used, and test the kernels."""
+    """Show what is installed and used, and test the kernels.
+
+    Each compiled kernel is compared with its plain reference. The first time after installation
+    this compiles them, which takes some 15 seconds.
+    """
     with output(as_json) as out:
         report = examine()
         if not report["numba_cache"]["writable"]:
@@ -36,11 +41,10 @@ def examine() -> dict[str, Any]:
     threads: dict[str, Any] = {"torch": torch.get_num_threads()}
     cache: dict[str, Any] = {"path": None, "writable": True}
     if HAS_NUMBA:
-        import numba
-
         from contrarec.kernels import topk
 
         # numba chooses its threading layer when the first parallel kernel runs
+        numba: Any = import_module("numba")
         threads |= {"numba": numba.get_num_threads(), "numba_layer": numba.threading_layer()}
         kernel: Any = topk._top_k
         folder = Path(kernel.stats.cache_path)
@@ -116,12 +120,11 @@ def _test_kernels() -> dict[str, dict[str, Any]]:
     everyone = np.arange(n_users)
 
     def sampled(backend: Any) -> list[Any]:
-        tables = [table.clone().requires_grad_() for table in (U, V)]
-        out = scores.sampled_scores(*tables, users, items, cosine=True, backend=backend)
-        out.square().sum().backward()
-        return [out.detach(), *(table.grad for table in tables)]
+        u, v = (table.clone().requires_grad_() for table in (U, V))
+        out = scores.sampled_scores(u, v, users, items, cosine=True, backend=backend)
+        return [out.detach(), *torch.autograd.grad(out.square().sum(), (u, v))]
 
-    runs = {
+    runs: dict[str, Callable[[Any], Any]] = {
         "sampled_scores": sampled,
         "draw_batch": lambda backend: draws.draw_batch(
             indptr, indices, everyone, range(n_rows), n_items=n_items, n_neg=n_neg,
@@ -129,7 +132,7 @@ def _test_kernels() -> dict[str, dict[str, Any]]:
         ),
         "propagate": lambda backend: propagate.propagate(graph, U, V, 2, backend=backend),
         "budget_multiplier": lambda backend: [
-            budget.budget_multiplier((U @ V.T).double(), 0.05, backend=backend)
+            budget.budget_multiplier(U @ V.T, 0.05, backend=backend)
         ],
         "masked_top_k": lambda backend: topk.masked_top_k(
             U @ V.T, 5, mask=(indptr, indices), rows=everyone, backend=backend

@@ -48,9 +48,7 @@ def progress(
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
     )
-    console = Console(file=stream)
-    # transient: at its end one plain line stays, whole at any width of the terminal
-    with Progress(*columns, console=console, refresh_per_second=4, transient=True) as bars:
+    with Progress(*columns, console=Console(file=stream), refresh_per_second=4) as bars:
         yield _bar_hooks(status, title, bars)
 
 
