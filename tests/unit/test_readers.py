@@ -227,13 +227,48 @@ def test_a_missing_value_of_parquet_or_a_frame_names_the_row(tmp_path):
             read_log(given)
 
 
+WRONG_VALUES = [
+    ({"user": [1.0, 1.5]}, "row 2: `user` must be texts or whole numbers, got 1.5"),
+    ({"user": [1.0, float("nan")]}, "row 2: `user` is missing"),
+    ({"user": ["a", ""]}, "row 2: `user` is missing"),
+    ({"user": [None, None]}, "row 1: `user` is missing"),
+    ({"user": [True, False]}, "`user` must be texts or whole numbers, got the type Boolean"),
+    ({"user": [[1], [2]]}, "`user` must be texts or whole numbers, got the type List"),
+    ({"ts": [1, None]}, "row 2: `ts` is missing"),
+    ({"ts": [dt.timedelta(1), dt.timedelta(2)]}, "`ts` must be numbers or dates .* got the type D"),
+    ({"weight": [1.0, float("inf")]}, "row 2: `weight` must be finite numbers, got inf"),
+    ({"weight": [[1], [2]]}, "`weight` must be finite numbers, got the type List"),
+]
+
+
+@pytest.mark.parametrize(("columns", "message"), WRONG_VALUES)
+def test_a_wrong_value_in_a_frame_names_the_row(columns, message):
+    frame = pl.DataFrame({"user": [1, 2], "item": [1, 2]} | columns)
+    for given in (frame, frame.to_arrow()):
+        with pytest.raises(DataError, match=message):
+            read_log(given)
+
+
 @pytest.mark.parametrize(
-    ("values", "message"),
-    [([1.5], "row 1: `user` must be texts or whole numbers, got 1.5"), ([True], "got True")],
+    ("frame", "message"),
+    [
+        (pd.DataFrame({"user": [1, "a"], "item": [1, 2]}), "`user` must hold values of one type"),
+        (pd.DataFrame({"user": [1, 2], "item": [1, None]}), "row 2: `item` is missing"),
+        (
+            pd.DataFrame({"user": pd.array([1, None], dtype="Int64"), "item": [1, 2]}),
+            "row 2: `user` is missing",
+        ),
+        (
+            pd.DataFrame({"user": [1, 2], "item": [1, 2], "ts": [pd.Timestamp(0), pd.NaT]}),
+            "row 2: `ts` is missing",
+        ),
+        (pd.DataFrame([[1, 2, 3]], columns=["user", "item", "item"]), "cannot be read: .*'item' 2"),
+    ],
 )
-def test_values_that_are_no_ids(values, message):
-    with pytest.raises(DataError, match=message):
-        read_log(pl.DataFrame({"user": values, "item": [1]}))
+def test_what_only_pandas_can_hold(frame, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_log(frame)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_column_that_is_not_there_is_answered_with_the_nearest():
@@ -241,6 +276,8 @@ def test_a_column_that_is_not_there_is_answered_with_the_nearest():
         read_log(LOG, user="user")
     with pytest.raises(DataError, match="'user_id' is asked for twice"):
         read_log(LOG, user="user_id", item="user_id")
+    with pytest.raises(DataError, match=r"no column is called item_id or .* holds the items"):
+        read_log(LOG, user="item_id")
 
 
 def test_what_is_no_log_at_all(tmp_path):

@@ -1,5 +1,6 @@
 """The columns of a log: which one holds what, and their types."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
@@ -64,7 +65,8 @@ def resolve_columns(names: Sequence[str], asked: ColumnNames, where: str = "") -
                 raise DataError(f"{where}the column {name!r} is asked for twice.")
             roles[role] = name
             continue
-        found = sorted((usual.index(n.lower()), n) for n in names if n.lower() in usual)
+        free = [n for n in names if n.lower() in usual and n not in asked.values()]
+        found = sorted((usual.index(n.lower()), n) for n in free)
         if found:
             roles[role] = found[0][1]
         elif role in ("user", "item"):
@@ -99,9 +101,11 @@ def clean_columns(
             columns[role] = convert(values)
         except _WrongRowError as wrong:
             value, place = values[wrong.row], where(int(frame[ROW][wrong.row]))
-            missing = value in (None, "") or value != value  # the last: a frame's NaN
+            missing = value in (None, "") or (isinstance(value, float) and math.isnan(value))
             fault = "is missing" if missing else f"{wrong}, got {value!r}"
             raise DataError(f"{place}`{name}` {fault}.") from None
+        except DataError as error:
+            raise DataError(f"`{name}` {error}") from None
     return pl.DataFrame(columns)
 
 
@@ -112,20 +116,19 @@ def _ids(values: pl.Series) -> pl.Series:
     elif values.dtype.is_numeric():
         whole = values.cast(pl.Int64, strict=False)
         _refuse(~(whole.cast(values.dtype) == values).fill_null(False), rule)
-    elif values.dtype in (pl.Categorical, pl.Enum):
-        _refuse(values.is_null(), rule)
     else:
-        _refuse(values.is_null() | True, rule)
+        _refuse(values.is_null(), rule)
+        _require_type(values.dtype in (pl.Categorical, pl.Enum, pl.Null), values, rule)
     return as_ids(values)
 
 
 def _times(values: pl.Series) -> pl.Series:
+    _refuse(values.is_null(), _TIME_RULE)
     read = _written_times(values) if values.dtype == pl.String else values
     if read.dtype in (pl.Date, pl.Datetime):
         read = read.cast(pl.Datetime("us")).cast(pl.Int64)
-    if not read.dtype.is_numeric():
-        read = pl.Series([None] * len(values), dtype=pl.Int64)
-    _refuse(~read.cast(pl.Float64, strict=False).is_finite().fill_null(False), _TIME_RULE)
+    _require_type(read.dtype.is_numeric() or read.dtype == pl.Null, values, _TIME_RULE)
+    _refuse(~read.cast(pl.Float64).is_finite().fill_null(False), _TIME_RULE)
     return read.cast(pl.Float64 if read.dtype.is_float() else pl.Int64)
 
 
@@ -144,9 +147,18 @@ def _written_times(values: pl.Series) -> pl.Series:
 
 
 def _weights(values: pl.Series) -> pl.Series:
+    rule = "must be finite numbers"
+    _refuse(values.is_null(), rule)
+    known = values.dtype.is_numeric() or values.dtype in (pl.String, pl.Boolean, pl.Null)
+    _require_type(known, values, rule)
     numbers = values.cast(pl.Float64, strict=False)
-    _refuse(~numbers.is_finite().fill_null(False), "must be finite numbers")
+    _refuse(~numbers.is_finite().fill_null(False), rule)
     return numbers
+
+
+def _require_type(known: bool, values: pl.Series, rule: str) -> None:
+    if not known:
+        raise DataError(f"{rule}, got the type {values.dtype}.")
 
 
 def _refuse(wrong: pl.Series, rule: str) -> None:

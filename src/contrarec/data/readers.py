@@ -118,7 +118,10 @@ def _read_parquet(path: Path, asked: ColumnNames) -> pl.DataFrame:
 
 
 def _read_frame(source: Any, asked: ColumnNames) -> pl.DataFrame:
-    frame = nw.from_native(source, pass_through=True)
+    try:
+        frame = nw.from_native(source, pass_through=True)
+    except nw.exceptions.NarwhalsError as error:
+        raise DataError(f"a frame that cannot be read: {' '.join(str(error).split())}") from None
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     if not isinstance(frame, nw.DataFrame):
@@ -137,10 +140,12 @@ def _to_polars(column: nw.Series[Any]) -> pl.Series:
     """Convert a column without pyarrow, which a conversion as a whole would need."""
     if column.implementation.is_polars():
         return column.to_polars()
-    if column.dtype.is_numeric() and not column.is_null().any():
+    missing = column.is_null()
+    if not missing.any() and column.dtype.is_numeric():
         return pl.Series(column.to_numpy())
+    pairs = zip(column.to_list(), missing.to_list(), strict=True)
     try:
-        return pl.Series(column.to_list())
+        return pl.Series([None if is_null else value for value, is_null in pairs])
     except (TypeError, OverflowError, pl.exceptions.PolarsError):
         raise DataError(f"`{column.name}` must hold values of one type.") from None
 

@@ -134,7 +134,9 @@ def _series(values: Iterable[Any]) -> pl.Series:
     try:
         return pl.Series(values if isinstance(values, np.ndarray) else list(values))
     except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"ids must be all texts or all whole numbers ({error}).") from None
+        raise DataError(
+            f"ids must be all texts or all whole numbers ({str(error).splitlines()[0]})."
+        ) from None
 
 
 def _convert(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
