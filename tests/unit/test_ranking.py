@@ -1,5 +1,7 @@
 """Streaming: same lists whatever the block, bounded memory, clear refusals."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,19 @@ def test_memory_is_bounded_by_the_block():
     assert max(asked) == default_block_size(300_000) == 16
 
 
+def test_one_block_at_a_time():
+    alive = []
+
+    def scorer(users):
+        assert all(block() is None for block in alive)
+        scores = torch.zeros(len(users), 50)
+        alive.append(weakref.ref(scores))
+        return scores
+
+    top_k(scorer, np.arange(30), 2, n_items=50, block_size=10)
+    assert len(alive) == 3
+
+
 @pytest.mark.parametrize("n_items", [1, 100, 1_000, 42_000, 1_000_000, 10_000_000, 10**9])
 def test_default_block(n_items):
     size = default_block_size(n_items)
@@ -128,6 +143,13 @@ def test_no_graph_is_kept(tables):
     assert seen == [False]
 
 
+def test_read_only_users(tables):
+    users = np.arange(4)
+    users.flags.writeable = False  # as they come out of a data frame
+    items, _ = top_k(dot_scorer(*tables), users, 4, n_items=N_ITEMS)
+    assert items.shape == (4, 4)
+
+
 def test_nobody(tables):
     items, best = top_k(dot_scorer(*tables), np.arange(0), 4, n_items=N_ITEMS)
     assert items.shape == best.shape == (0, 4)
@@ -146,6 +168,8 @@ def test_refusals(tables, mask):
         top_k(score, users, 0, n_items=N_ITEMS)
     with pytest.raises(ConfigError, match="`block_size` must be at least 1, got 0"):
         top_k(score, users, 1, n_items=N_ITEMS, block_size=0)
+    with pytest.raises(DataError, match="`users` must be indices from 0 on, got -1"):
+        top_k(score, np.array([2, -1]), 1, n_items=N_ITEMS)
     with pytest.raises(ConfigError, match=r"must return \[23, 41\] .*, got \(23, 40\)"):
         top_k(score, users, 1, n_items=N_ITEMS + 1)
     with pytest.raises(DataError, match=r"must lie in \[0, 23\), got values from 3 to 23"):

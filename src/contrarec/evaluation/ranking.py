@@ -62,7 +62,7 @@ def dot_scorer(user_vectors: torch.Tensor, item_vectors: torch.Tensor) -> Scorer
     items = item_vectors.detach().float().T  # [dim, n_items]
 
     def score(users: NDArray[np.int64], /) -> torch.Tensor:
-        return table[torch.from_numpy(users).to(table.device)] @ items
+        return table[torch.tensor(users, device=table.device)] @ items
 
     return score
 
@@ -92,8 +92,9 @@ def top_k(
     """Rank the k best items of each user over all items; among equal scores the lowest index wins.
 
     Memory beside the result is bounded by one block of scores, `block_size × n_items × 4` bytes:
-    by default 16 MiB, 64 MiB where fewer than 16 users would fit, or one row where that is larger.
-    The result depends on it only through rounding in the scorer.
+    by default 16 MiB, 64 MiB where fewer than 16 users would fit, or one row where that is larger
+    (the reference twin sorts a copy and takes several times as much). The result depends on it
+    only through rounding in the scorer.
 
     Args:
         scorer: called with blocks of `users`; must return `[b, n_items]`.
@@ -112,7 +113,7 @@ def top_k(
 
     Raises:
         ConfigError: `k` or `block_size` is below 1, or the scorer returns another shape.
-        DataError: a user has no row in `mask`, or a score is NaN.
+        DataError: a user is negative or has no row in `mask`, or a score is NaN.
     """
     if k < 1:
         raise ConfigError(f"`k` must be at least 1, got {k}.")
@@ -121,6 +122,8 @@ def top_k(
     if block_size < 1:
         raise ConfigError(f"`block_size` must be at least 1, got {block_size}.")
     index = np.ascontiguousarray(users, np.int64)
+    if index.min(initial=0) < 0:  # would silently be a user counted from the end
+        raise DataError(f"`users` must be indices from 0 on, got {index.min()}.")
     rows_of_mask: Csr | None = None
     if mask is not None:
         rows_of_mask = np.asarray(mask.indptr, np.int64), np.asarray(mask.indices, np.int32)
@@ -133,16 +136,10 @@ def top_k(
     best = np.empty((len(index), k), np.float32)
     for start in range(0, len(index), block_size):
         block = index[start : start + block_size]
-        with torch.no_grad():
-            scores = scorer(block)
-        if scores.shape != (len(block), n_items):
-            raise ConfigError(
-                f"the scorer must return [{len(block)}, {n_items}] scores for {len(block)} users "
-                f"and {n_items} items, got {tuple(scores.shape)}."
-            )
         part = slice(start, start + len(block))
+        # The scores are given away without a name, so that they are gone before the next block.
         items[part], best[part] = masked_top_k(
-            scores,
+            _scores(scorer, block, n_items),
             k,
             mask=rows_of_mask,
             rows=None if rows_of_mask is None else block,
@@ -156,3 +153,14 @@ def top_k(
                 f"first with index {block[failed.argmax()]}: has the model diverged?"
             )
     return items, best
+
+
+def _scores(scorer: Scorer, users: NDArray[np.int64], n_items: int) -> torch.Tensor:
+    with torch.no_grad():
+        scores = scorer(users)
+    if scores.shape != (len(users), n_items):
+        raise ConfigError(
+            f"the scorer must return [{len(users)}, {n_items}] scores for {len(users)} users "
+            f"and {n_items} items, got {tuple(scores.shape)}."
+        )
+    return scores
