@@ -42,8 +42,10 @@ def test_value_and_gradient_agree_with_dense(shape, n_layers, backend):
     out = propagate(graph, U, V, n_layers, backend=backend)
     expected = dense_lightgcn(dense, U, V, n_layers)
     weights = [torch.randn_like(t) for t in (U, V)]
-    got = torch.autograd.grad(sum((o * w).sum() for o, w in zip(out, weights)), (U, V))
-    want = torch.autograd.grad(sum((o * w).sum() for o, w in zip(expected, weights)), (U, V))
+    got = torch.autograd.grad(sum((o * w).sum() for o, w in zip(out, weights, strict=True)), (U, V))
+    want = torch.autograd.grad(
+        sum((o * w).sum() for o, w in zip(expected, weights, strict=True)), (U, V)
+    )
     for a, b in zip((*out, *got), (*expected, *want), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # weights are kept in float32
 

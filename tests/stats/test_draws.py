@@ -11,8 +11,16 @@ from scipy.stats import chisquare
 from contrarec.kernels.dispatch import set_threads
 from contrarec.kernels.draws import draw_batch, stream_key
 
-N_ITEMS = 30
-HISTORIES = [[0, 1, 2], [], [5, 29], [i for i in range(30) if i != 17], [14], list(range(0, 30, 2))]
+N_ITEMS = 130
+HISTORIES = [
+    [0, 1, 2],
+    [],
+    [5, 129],
+    [i for i in range(N_ITEMS) if i != 17],
+    [14],
+    list(range(0, N_ITEMS, 2)),  # 65 items: long enough to be searched, not counted through
+]
+N_ROWS = sum(map(len, HISTORIES))
 
 
 @pytest.fixture
@@ -52,7 +60,7 @@ def test_positives_are_history_and_negatives_never(log, by_user):
 
 
 def test_an_epoch_is_each_interaction_once(log):
-    seen = [draw(log, rows=range(start, min(start + 7, 50))) for start in range(0, 50, 7)]
+    seen = [draw(log, rows=range(start, min(start + 7, N_ROWS))) for start in range(0, N_ROWS, 7)]
     pairs = sorted((u, i) for users, items in seen for u, i in zip(users, items[:, 0], strict=True))
     assert pairs == sorted((u, i) for u, history in enumerate(HISTORIES) for i in history)
 
@@ -61,7 +69,7 @@ def test_an_epoch_takes_users_equally_often(log):
     users, _ = draw(log, by_user=True)
     counts = np.bincount(users, minlength=6)
     assert counts[1] == 0
-    assert set(counts[[0, 2, 3, 4, 5]]) == {10}  # 50 rows over five users with a history
+    assert set(counts[[0, 2, 3, 4, 5]]) == {N_ROWS // 5}  # rows over five users with a history
 
 
 def test_negatives_are_uniform_over_the_rest(log):
@@ -74,13 +82,13 @@ def test_negatives_are_uniform_over_the_rest(log):
 
 
 def test_negatives_of_a_row_are_independent_of_each_other(log):
-    pairs = np.zeros((29, 29))
+    pairs = np.zeros((129, 129))
     for key in range(400):
         users, items = draw(log, n_neg=2, key=key, by_user=True)
         free = items[users == 4, 1:]
-        free = free - (free > 14)  # user 4 has only item 14: ranks among the other 29
+        free = free - (free > 14)  # user 4 has only item 14: ranks among the rest
         np.add.at(pairs, (free[:, 0], free[:, 1]), 1)
-    blocks = pairs[:28, :28].reshape(7, 4, 7, 4).sum((1, 3))
+    blocks = pairs[:128, :128].reshape(4, 32, 4, 32).sum((1, 3))
     assert chisquare(blocks.ravel()).pvalue > 1e-6
 
 
@@ -91,8 +99,8 @@ def test_positives_of_a_user_are_uniform(log):
 
 
 def test_the_order_of_epochs_is_uniform(log):
-    places = np.zeros(50)
-    for key in range(2000):
+    places = np.zeros(N_ROWS)
+    for key in range(4000):
         users, items = draw(log, key=stream_key(7, key), n_neg=1, rows=range(1))
         places[np.flatnonzero((np.repeat(np.arange(6), [len(h) for h in HISTORIES]) == users[0])
                               & (log[1] == items[0, 0]))] += 1  # fmt: skip
@@ -104,7 +112,7 @@ def test_independent_of_threads_and_of_batch_borders(log):
     threads = torch.get_num_threads()
     try:
         set_threads(1)
-        parts = [draw(log, rows=range(0, 13)), draw(log, rows=range(13, 50))]
+        parts = [draw(log, rows=range(13)), draw(log, rows=range(13, N_ROWS))]
     finally:
         set_threads(threads)
     for k in (0, 1):

@@ -14,8 +14,8 @@ from contrarec.config import BackboneConfig
 from contrarec.errors import ConfigError, DataError
 from contrarec.sampling import Batch, Sampler
 from contrarec.training.loop import Hooks, add_l2
-from contrarec.training.state import KLTrace, epoch_plan
 from contrarec.training.metrics_log import read_log
+from contrarec.training.state import KLTrace, epoch_plan
 
 
 @pytest.fixture(scope="module")
