@@ -218,9 +218,9 @@ def naive_penalty(loss, batch):
 def test_adversary_steps_are_adam_on_the_naive_objective(hardness, direction, adv_l2):
     """Three steps, with gradients by finite differences and Adam written out."""
     loss, pos, neg, batch = adversary(
-        hardness=hardness, direction=direction, adv_l2=adv_l2, adv_lr=0.05, tau=0.28
+        hardness=hardness, direction=direction, adv_l2=adv_l2, adv_lr=0.05, tau=0.28, k_neg=8.0
     )
-    twin, _, _, _ = adversary(hardness=hardness, tau=0.28)
+    twin, _, _, _ = adversary(hardness=hardness, tau=0.28, k_neg=8.0)
     sign = 1 if direction == "max" else -1
 
     def descended():

@@ -126,6 +126,17 @@ def test_step_works_without_a_graph_and_next_to_one():
     assert neg.grad is None
 
 
+def test_gradients_left_by_others_do_not_enter_a_step():
+    loss, pos, neg, rows = setup()
+    other = copy.deepcopy(loss)
+    loss.adversary_step(pos, neg, **rows)
+    for parameter in other.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    other.adversary_step(pos, neg, **rows)
+    for a, b in zip(loss.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("settings", [{"hardness": "mlp"}, {"adv_l2": 0.1}, {"eta": 0.01}])
 def test_resumed_adversary_goes_on_bit_by_bit(settings):
     loss, pos, neg, rows = setup(**settings)

@@ -85,6 +85,17 @@ def test_uniform_weights_have_no_log_p():
     assert kneg.item() == pytest.approx(math.log(64))
 
 
+def test_infonce_module_passes_its_settings_on():
+    pos, neg = torch.tensor([0.3, 0.1]), torch.tensor([[0.2, 0.5], [0.0, -0.3]])
+    loss = InfoNCE(InfoNCEConfig(tau=0.4, k_neg=3.0, include_positive=False))
+    # mean of log(3·Σ_j e^{(neg_j − pos)/0.4})
+    rows = [
+        math.log(3 * (math.exp(-0.1 / 0.4) + math.exp(0.2 / 0.4))),
+        math.log(3 * (math.exp(-0.1 / 0.4) + math.exp(-0.4 / 0.4))),
+    ]
+    assert loss(pos, neg).item() == pytest.approx(sum(rows) / 2, rel=1e-6)
+
+
 def test_random_weights_belong_to_the_pair():
     """The same pair weighs the same in any batch, whatever stands beside it."""
     loss = InfoNCE(InfoNCEConfig(weights="random"), rng=1)
