@@ -1,5 +1,6 @@
 """The command line: one file per sub-command, nothing heavy imported before a command runs."""
 
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -54,14 +55,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 after success, 2 after a wrong input or setting (with one line on
         standard error), 130 after Ctrl-C. Any other exception is a bug and passes through.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    command = typer.main.get_command(app)
+    if arguments is not None:
+        return _run(arguments)
+    # Importing torch makes a million objects that stay: looking for garbage among them at every
+    # 700 new ones, and once more at the end, would take a third of the time of a short command.
+    gc.set_threshold(100_000)
     try:
-        status = command.main(given or ["--help"], prog_name="contrarec", standalone_mode=False)
+        return _run(sys.argv[1:])
+    finally:
+        gc.freeze()
+
+
+def _run(arguments: Sequence[str]) -> int:
+    command = typer.main.get_command(app)
+    words = list(arguments) or ["--help"]
+    try:
+        status = command.main(words, prog_name="contrarec", standalone_mode=False)
     except ContrarecError as error:
         return _refuse(str(error))
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError,
-            PermissionError) as error:  # fmt: skip
+    except (
+        FileNotFoundError,
+        FileExistsError,
+        NotADirectoryError,
+        IsADirectoryError,
+        PermissionError,
+    ) as error:
         if error.filename is None:
             raise
         return _refuse(f"{error.filename}: {error.strerror}.")
