@@ -215,6 +215,15 @@ class TestWhatItSays:
         assert again["sets"]["valid"]["positives"] == taken
         assert not any("is not what" in note for note in again["notes"])
 
+    def test_the_run_finds_its_data_from_another_folder(
+        self, contrarec: Call, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(folder.parent)
+        run = tmp_path / "run"
+        assert contrarec("train", folder.name, "--out", run, *settings()).status == 0
+        monkeypatch.chdir(tmp_path)
+        assert json.loads(contrarec("evaluate", run, "--json").out)["data"] == str(folder)
+
     def test_its_progress_on_a_pipe(self, contrarec: Call, folder: Path, tmp_path: Path) -> None:
         answer = contrarec("train", folder, "--out", tmp_path / "run", *settings())
         lines = [line for line in answer.err.splitlines() if line.startswith("epoch ")]
