@@ -81,13 +81,15 @@ class Model:
 
     def fold_in(self, history: Interactions) -> torch.Tensor:
         """Return vectors of users never seen, `[H, dim]`."""
-        vectors = fold_in_vectors(
-            self.item_vectors().cpu(),
+        vectors = self.item_vectors()
+        folded = fold_in_vectors(
+            vectors.cpu(),
             torch.from_numpy(history.indptr),
             torch.from_numpy(history.indices).long(),
             cosine=self.cosine,
+            tau=getattr(self.loss.config, "tau", None),
         )
-        return (F.normalize(vectors) if self.cosine else vectors).to(self.item_vectors().device)
+        return folded.to(vectors.device)
 
 
 def align(test: TestSet, users: Vocabulary, items: Vocabulary) -> TestSet:
