@@ -54,5 +54,5 @@ def _settle(
     """Move unit vectors `[b, dim]` towards the fixed point of their own gradient."""
     for _ in range(_STEPS):
         offered = torch.softmax(users @ vectors.T / tau, dim=1) @ vectors  # [b, dim]
-        users = F.normalize(users + F.normalize(liked - offered))
+        users = F.normalize(2 * users + F.normalize(liked - offered))
     return users
