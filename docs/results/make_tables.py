@@ -1,11 +1,13 @@
-"""Make the tables of `docs/results/README.md` from the JSON files beside it: no number is typed.
+"""Make the tables of `docs/results/README.md` and of the project's README: no number is typed.
+
+They come from the JSON files beside the former.
 
     python docs/results/make_tables.py --add runs/compare-coat/comparison.json
     python docs/results/make_tables.py
 
 `--add` keeps what the tables need of a `comparison.json` as `docs/results/<data>.json`. What stands
-outside the two marks in the README is left as it is. `--check` writes nothing and fails if the
-README is not what the JSON files say.
+outside the two marks of a page is left as it is. `--check` writes nothing and fails if a page is
+not what the JSON files say.
 """
 
 import argparse
@@ -20,8 +22,9 @@ from typing import Any
 from contrarec.comparison.table import decimal, format_difference, format_mean, markdown_table
 from contrarec.files import write_text
 
-HERE = Path(__file__).parent
-START, END = "<!-- tables: made by make_tables.py -->", "<!-- end of the tables -->"
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+START, END = "<!-- tables: made by docs/results/make_tables.py -->", "<!-- end of the tables -->"
 METRICS = ("recall@20", "ndcg@20", "hit@20")
 METHOD, CONTROLS = "advinfonce", ("infonce", "infonce-kneg", "advinfonce-closed")
 
@@ -184,6 +187,28 @@ def tables(comparisons: list[Json], reference: Json) -> str:
     return "\n\n".join(parts)
 
 
+def short_table(comparisons: list[Json], test: str) -> str:
+    """Return the table of the project's README: the controls, and AdvInfoNCE."""
+    if not comparisons:
+        return "No comparison has been added yet."
+    lines = []
+    for comparison in comparisons:
+        for row in comparison["rows"]:
+            if row["method"] not in (METHOD, *CONTROLS):
+                continue
+            line = {"data": comparison["data"], "backbone": row["backbone"]}
+            line["method"] = row["method"]
+            for name in METRICS[:2]:
+                metric = row["metrics"][test][name]
+                line[name] = format_mean(metric["mean"], metric["sd"])
+            lines.append(line)
+    seeds = " and ".join(f"{len(found['seeds'])} seeds on {found['data']}" for found in comparisons)
+    return (
+        f"Test sets with unbiased exposure, published settings, mean ± standard deviation over "
+        f"{seeds}.\n\n{markdown_table(lines)}"
+    )
+
+
 def command(comparison: Json) -> str:
     """Return the command that makes a comparison."""
     seeds = comparison["seeds"]
@@ -215,7 +240,7 @@ def _sample(values: list[float], total: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the JSON files, write the README."""
+    """Read the JSON files, write the pages."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--add", type=Path, metavar="FILE", action="append", default=[])
     parser.add_argument("--check", action="store_true")
@@ -227,13 +252,17 @@ def main(arguments: list[str] | None = None) -> None:
     reference = json.loads((HERE / "reference.json").read_text(encoding="utf-8"))
     found = sorted(path for path in HERE.glob("*.json") if path.name != "reference.json")
     comparisons = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-    readme = HERE / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = page(before, tables(comparisons, reference))
-    if not options.check:
-        write_text(readme, after)
-    elif after != before:
-        raise SystemExit(f"{readme.name} is not what the JSON files say; run make_tables.py.")
+    made = {
+        HERE / "README.md": tables(comparisons, reference),
+        ROOT / "README.md": short_table(comparisons, reference["test_set"]),
+    }
+    for path, text in made.items():
+        before = path.read_text(encoding="utf-8")
+        after = page(before, text)
+        if not options.check:
+            write_text(path, after)
+        elif after != before:
+            raise SystemExit(f"{path} is not what the JSON files say; run make_tables.py.")
 
 
 if __name__ == "__main__":

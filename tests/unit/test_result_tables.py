@@ -17,7 +17,8 @@ def tables(tmp_path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_tables", FOLDER / "make_tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.HERE = tmp_path
+    module.HERE, module.ROOT = tmp_path, tmp_path / "root"
+    module.ROOT.mkdir()
     return module
 
 
@@ -126,7 +127,8 @@ def test_the_page_is_made_of_the_files_alone(tables: ModuleType, tmp_path: Path)
     }  # fmt: skip
     (tmp_path / "reference.json").write_text(json.dumps(about), encoding="utf-8")
     page = f"Before.\n\n{tables.START}\nstale\n{tables.END}\n\nAfter.\n"
-    (tmp_path / "README.md").write_text(page, encoding="utf-8")
+    for folder in (tables.HERE, tables.ROOT):
+        (folder / "README.md").write_text(page, encoding="utf-8")
     tables.main(["--add", str(made)])
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("Before.\n")
@@ -144,6 +146,9 @@ def test_the_page_is_made_of_the_files_alone(tables: ModuleType, tmp_path: Path)
     over_infonce = "**+.0200 [+.0100, +.0300]**, seeds ± .0283"
     over_kneg = "+.0200 [−.0100, +.0300], seeds ± .0283"
     assert ["toy", "mf", "ndcg@20", over_infonce, over_kneg, "not run"] in cells
+    short = (tables.ROOT / "README.md").read_text(encoding="utf-8")
+    assert "over 2 seeds on toy" in short
+    assert "| toy  | mf       | infonce      | .2600 ± .0100 |" in short
     kept = json.loads((tmp_path / "toy.json").read_text(encoding="utf-8"))
     assert list(kept["rows"][0]["metrics"]["ood"]) == ["recall@20", "ndcg@20", "hit@20"]
     assert len(kept["contrasts"]) == 6
@@ -154,7 +159,7 @@ def test_the_page_is_made_of_the_files_alone(tables: ModuleType, tmp_path: Path)
 
 
 def test_the_committed_page_is_up_to_date(tables: ModuleType) -> None:
-    tables.HERE = FOLDER
+    tables.HERE, tables.ROOT = FOLDER, FOLDER.parents[1]
     tables.main(["--check"])
 
 
