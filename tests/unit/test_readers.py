@@ -148,6 +148,7 @@ NEW_YEAR = 1_704_067_200_000_000  # 2024-01-01 in microseconds
         (["5", "12.5"], [5.0, 12.5]),
         (["2024-01-01", "2024-01-02"], [NEW_YEAR, NEW_YEAR + 86_400_000_000]),
         (["2024-01-01 00:00:01", "2024-01-01"], [NEW_YEAR + 1_000_000, NEW_YEAR]),
+        (["2024-01-01T00:00:00.000001", "2024-01-01T00:00"], [NEW_YEAR + 1, NEW_YEAR]),
         (
             ["2024-01-01T00:00:00Z", "2024-01-01T02:00:00+01:00"],
             [NEW_YEAR, NEW_YEAR + 3_600_000_000],
@@ -200,6 +201,7 @@ BROKEN = [
     ("x.csv", "user,item,ts\n1,2,2024-13-01\n", ":2: `ts` must be .* got '2024-13-01'"),
     ("x.csv", "user,item,ts\n1,2,01/02/2024\n", ":2: `ts` must be .* got '01/02/2024'"),
     ("x.csv", "user,item,ts\n1,2,3\n1,3,\n", ":3: `ts` is missing"),
+    ("x.csv", "user,item,ts\n1,2,2024-01-01T00:00Z\n1,3,2024-01-01T00:00\n", ":3: `ts` must be"),
     ("x.csv", "user,item,ts\n1,2,3\n1,3,nan\n", ":3: `ts` must be .* got 'nan'"),
     ("x.csv", "user,item,weight\n1,2,3\n1,3,inf\n", ":3: `weight` must be finite .* got 'inf'"),
     ("x.csv", "usr,item\n1,2\n", ":1: no column is called user_id .* Columns: usr, item"),
@@ -292,10 +294,10 @@ def test_what_is_no_log_at_all(tmp_path):
 
 def test_reading_300_000_interactions_takes_well_under_a_second(data_dir):
     path = data_dir("tencent-lite") / "train.txt"
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone: the machine may be busy
     log = read_log(path)
     assert log.height == 295_505
-    assert time.perf_counter() - start < 0.8
+    assert time.process_time() - start < 0.5
 
 
 def test_pandas_is_not_imported_for_reading_files(tmp_path):

@@ -22,7 +22,6 @@ ROW = "row number"
 """Column with the number of a row in its source."""
 
 _DATE = re.compile(r"^\d{4}-\d\d-\d\d")
-_ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 _TIME_RULE = "must be numbers or dates like 2024-05-31 or 2024-05-31T12:00:00"
 
 
@@ -139,9 +138,8 @@ def _written_times(values: pl.Series) -> pl.Series:
         return values.cast(pl.Float64, strict=False) if whole.has_nulls() else whole
     # A form is inferred from the first, which only a date in ISO order decides without a doubt.
     dates = values.set(~values.str.contains(_DATE.pattern).fill_null(False), None)
-    form = "%+" if _ZONE.search(values[0]) else None
     try:
-        return dates.str.replace(" ", "T").str.to_datetime(form, time_unit="us", strict=False)
+        return dates.str.replace(" ", "T").str.to_datetime(time_unit="us", strict=False)
     except pl.exceptions.ComputeError:
         return pl.Series([None] * len(values), dtype=pl.Int64)
 
