@@ -94,7 +94,7 @@ class TestStoppingAndGoingOn:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert json.loads(out)["stopped"] == "interrupted"
-        assert f"contrarec train {folder} --out {run} --resume" in err.splitlines()[-1]
+        assert err.endswith(f"contrarec train {folder} --out {run} --resume --threads 1\n")
         assert "Traceback" not in err
         assert not (run / "model.safetensors").exists()
         answer = contrarec("recommend", run, "--users", "100")

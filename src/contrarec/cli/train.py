@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from contrarec.data.dataset import Dataset
     from contrarec.settings import Settings
 
+_ENDS = {
+    "patience": "stopped when validation improved no more",
+    "epochs": "all epochs done",
+    "interrupted": "interrupted",
+}
+
 
 def train(
     data: Data,
@@ -131,9 +137,19 @@ def train(
         result = recommender.result | {"threads": n_threads}
         console.finish(result, lambda: _text(result))
         if result["stopped"] == "interrupted":
-            again = shlex.join(["contrarec", "train", data, "--out", str(folder), "--resume"])
+            given = {
+                "--device": None if device == "auto" else device,
+                "--threads": threads,
+                "--user-col": user_col,
+                "--item-col": item_col,
+                "--time-col": time_col,
+                "--weight-col": weight_col,
+            }
+            words = ["contrarec", "train", data, "--out", str(folder), "--resume"]
+            words += [str(word) for pair in given.items() if pair[1] is not None for word in pair]
             console.say(
-                f"interrupted after {result['epochs']} epochs and saved; go on with: {again}"
+                f"interrupted after {result['epochs']} epochs and saved; go on with: "
+                f"{shlex.join(words)}"
             )
             raise typer.Exit(INTERRUPTED)
 
@@ -146,6 +162,6 @@ def _default_name(dataset: "Dataset", settings: "Settings") -> str:
 def _text(result: dict[str, Any]) -> str:
     return (
         f"{result['run']}: best epoch {result['best_epoch']} of {result['epochs']}, "
-        f"{result['seconds']:.1f} s, ended by {result['stopped']}\n\n"
+        f"{result['seconds']:.1f} s, {_ENDS[result['stopped']]}\n\n"
         f"{metrics_table(result['metrics'])}"
     )
