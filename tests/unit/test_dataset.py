@@ -330,3 +330,11 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="No space left on device"):
         data.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_representations_are_one_line() -> None:
+    log = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "time": [1, 2, 3]})
+    data = Dataset.from_parts(train=log, tests={"t": log[:1]}, time="time", name="toy")
+    assert repr(data) == "Dataset('toy': 2 users × 2 items; train 3, t 1)"
+    assert repr(data.train) == "Interactions(2 users × 2 items, 3 pairs)"
+    assert repr(data.tests["t"]) == "TestSet('t': 1 interactions, train masked)"

@@ -39,6 +39,10 @@ class TestSet:
     candidates: np.ndarray | None = None
     """Ascending int32 indices of the items that may be ranked; None for all."""
 
+    def __repr__(self) -> str:
+        masked = " + ".join(self.masked) or "nothing"
+        return f"TestSet({self.name!r}: {self.truth.nnz} interactions, {masked} masked)"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
@@ -67,6 +71,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _check_names(self.tests)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {part.nnz}" for name, part in self.parts.items())
+        return f"Dataset({self.name!r}: {self.n_users} users × {self.n_items} items; {sizes})"
 
     @property
     def users(self) -> Vocabulary:
