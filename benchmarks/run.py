@@ -11,6 +11,7 @@ the machine and the versions.
 import argparse
 import csv
 import datetime
+import itertools
 import os
 import platform
 import resource
@@ -150,7 +151,7 @@ def training(data: Path) -> Iterator[Row]:
         cr.Recommender(
             backbone, "advinfonce", preset="yahoo-r3", device="cpu", epochs=12, eval_every=100
         ).fit(yahoo, hooks=hooks)
-        seconds = [b - a for a, b in zip(ends, ends[1:-1], strict=False)]
+        seconds = [b - a for a, b in itertools.pairwise(ends[:-1])]  # the last one evaluates
         plain = sorted(seconds)[: len(seconds) - 2]
         yield {
             "what": "Yahoo! R3 epoch",

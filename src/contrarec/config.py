@@ -22,7 +22,6 @@ T = TypeVar("T")
 ALIASES = {
     "Ks": "ks",
     "embed_size": "dim",
-    "w_embed_size": "adv_dim",
     "epoch": "epochs",
     "eta_epochs": "adv_passes",
     "neg_sample": "n_neg",

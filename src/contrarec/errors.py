@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class ContrarecError(ValueError):
-    """Base of the package's errors; the command line prints one as a single line and exits with 2."""
+    """Base of the package's errors; the command line prints one as a line and exits with 2."""
 
 
 class DataError(ContrarecError):

@@ -43,7 +43,7 @@ def fold_in_vectors(
         users = F.normalize(users)
     if cosine and tau is not None:
         block = max(1, _BLOCK_BYTES // (4 * len(vectors)))
-        parts = zip(users.split(block), liked.split(block), strict=True)
+        parts = zip(torch.split(users, block), torch.split(liked, block), strict=True)
         users = torch.cat([_settle(part, goal, vectors, tau) for part, goal in parts])
     return torch.where(lengths[:, None] > 0, users, torch.zeros(()))
 

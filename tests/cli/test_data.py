@@ -132,7 +132,7 @@ class TestSplit:
             (["--valid", "random:"], None),
             (["--valid", "last:x"], "`n` must be an integer, got 'x'"),
             (["--test", "random:0.1"], "--test must be NAME=HOW"),
-            (["--test", "a=popularity:2,fration=0.1"], "did you mean 'fraction'"),
+            (["--test", "a=popularity:2,fractoin=0.1"], "did you mean 'fraction'"),
             (["--test", "a=random:0.1", "--test", "a=random:0.1"], "'a' is given twice"),
             (["--test", "a b=random:0.1"], "'a b'"),
         ],

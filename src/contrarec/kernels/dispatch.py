@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     prange = range
     HAS_NUMBA: bool
+    _MOST_THREADS: int
 else:
     try:
         import numba
 
         HAS_NUMBA = True
+        _MOST_THREADS = numba.config.NUMBA_NUM_THREADS
         prange = numba.prange
         # Reassociation is allowed (dot products must vectorise); NaN and inf keep their meaning,
         # since a diverged model has to be noticed.
@@ -85,4 +87,4 @@ def set_threads(n: int) -> None:
         raise ConfigError(f"`threads` must be at least 1, got {n}.")
     torch.set_num_threads(n)
     if HAS_NUMBA:
-        numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(n, _MOST_THREADS))

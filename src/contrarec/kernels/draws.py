@@ -50,7 +50,8 @@ def draw_batch(
     """Draw the rows `rows` of an epoch of `nnz` rows: a user, a positive, its negatives.
 
     Args:
-        indptr, indices: `[n_users + 1]`, `[nnz]`, the histories as CSR, ascending in each row.
+        indptr: `[n_users + 1]`, where each history starts in `indices`.
+        indices: `[nnz]`, the items of the histories, ascending in each.
         active_users: users with a history, ascending.
         rows: which rows of the epoch, within `[0, nnz)`.
         n_items: size of the catalogue; larger than every history.
@@ -74,7 +75,8 @@ def draw_batch(
 def _mix_array(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> _S30)) * _MIX_1
     x = (x ^ (x >> _S27)) * _MIX_2
-    return x ^ (x >> _S31)
+    mixed: np.ndarray = x ^ (x >> _S31)
+    return mixed
 
 
 def _below_array(x: np.ndarray, n: np.ndarray | int) -> np.ndarray:
