@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -249,8 +250,9 @@ class TestWhatItSays:
                 hooks.on_eval(2, {"valid": {"recall@20": 0.25}}, True)
                 hooks.on_epoch({"epoch": 3, "loss": 1.5, "seconds": 2.0})
             terminal.flush()
-            os.set_blocking(reader, False)
-            shown = os.read(reader, 100_000).decode()
+            shown = ""
+            while select.select([reader], [], [], 0.2)[0]:  # a terminal hands out pieces
+                shown += os.read(reader, 100_000).decode()
         os.close(reader)
         assert "tiny" in shown
         assert "epoch 3/4, loss 1.5000, best recall@20 0.2500 (1 epochs ago)" in shown
