@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from cli.tools import Answer
+from contrarec.data.dataset import Dataset
+from contrarec.data.splits import Random
 from contrarec.recommender import Recommender
 
 Call = Callable[..., Answer]
@@ -107,6 +109,18 @@ def test_other_data_than_trained_on_are_noted(
     (note,) = json.loads(answer.out)["notes"]
     assert "is not what" in note
     assert f"contrarec: note: {note}" in answer.err
+
+
+def test_a_log_that_was_split_in_another_way_is_refused(
+    contrarec: Call, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder / "train.txt", "log.txt")
+    data = Dataset.load("log.txt").split(valid=Random(0.3), seed=5)
+    Recommender("mf", "bpr", epochs=1).fit(data, out="run")
+    answer = contrarec("evaluate", "run")
+    assert (answer.status, answer.out) == (2, "")
+    assert "was trained on another split of this log" in answer.err
 
 
 def test_data_that_have_gone(contrarec: Call, run: Path, tmp_path: Path) -> None:

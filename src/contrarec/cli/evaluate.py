@@ -92,8 +92,8 @@ def _dataset(
     if not path:
         raise DataError(f"{run}: was not trained on files; say what to evaluate on (--data).")
     dataset = load_data(path, *columns)
-    is_log = not dataset.valid and not dataset.tests and Path(path).is_file()
-    if is_log and dataset.path != known.path:
+    is_log = Path(dataset.path).is_file()
+    if is_log and dataset.path != str(Path(known.path).resolve()):
         dataset = as_test_set(dataset, runs.read_history(run))
         (test,) = dataset.tests.values()
         repeated = int(test.truth.isin(dataset.train).sum())
@@ -104,10 +104,14 @@ def _dataset(
             )
         return dataset
     dataset = with_valid(dataset)
-    if dataset.fingerprint() != known.fingerprint:
-        console.note(
-            f"{path} is not what {run} was trained on; what is masked follows the data given"
+    if dataset.fingerprint() == known.fingerprint:
+        return dataset
+    if is_log:
+        raise DataError(
+            f"{path}: {run} was trained on another split of this log; say what to evaluate on "
+            "(--data)."
         )
+    console.note(f"{path} is not what {run} was trained on; what is masked follows the data given")
     return dataset
 
 
