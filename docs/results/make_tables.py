@@ -5,7 +5,8 @@ They come from the JSON files beside the former.
     python docs/results/make_tables.py --add runs/compare-coat/comparison.json
     python docs/results/make_tables.py
 
-`--add` keeps what the tables need of a `comparison.json` as `docs/results/<data>.json`. What stands
+`--add` keeps what the tables need of a `comparison.json` as `docs/results/<data>.json`; with a name
+before it, `--add yahoo-r3-controls=FILE`, as `docs/results/yahoo-r3-controls.json`. What stands
 outside the two marks of a page is left as it is. `--check` writes nothing and fails if a page is
 not what the JSON files say.
 """
@@ -136,7 +137,7 @@ def gain_lines(comparison: Json, test: str) -> Iterator[dict[str, str]]:
     rows = {(row["backbone"], row["method"]): row for row in comparison["rows"]}
     for backbone in comparison["backbones"]:
         for metric in comparison["headline"]:
-            line = {"data": comparison["data"], "backbone": backbone, "metric": metric}
+            line = {"data": comparison["name"], "backbone": backbone, "metric": metric}
             for control in CONTROLS:
                 wanted = (backbone, METHOD, control, test, metric)
                 names = ("backbone", "method", "against", "test", "metric")
@@ -162,13 +163,16 @@ def tables(comparisons: list[Json], reference: Json) -> str:
     test = reference["test_set"]
     parts = []
     for comparison in comparisons:
-        name = comparison["data"]
+        name = comparison["name"]
         definitions = comparison["definitions"]
         parts += [
             f"## {name}",
             f"```\n{command(comparison)}\n```",
-            f"### {name}: ours and the reference",
-            reference_table(comparison, reference),
+        ]
+        if name == comparison["data"]:
+            table = reference_table(comparison, reference)
+            parts += [f"### {name}: ours and the reference", table]
+        parts += [
             f"### {name}: every method",
             f"Test set `{test}`, {comparison['users'][test]} users: {definitions['values']}.",
             methods_table(comparison, test),
@@ -191,21 +195,21 @@ def short_table(comparisons: list[Json], test: str) -> str:
     """Return the table of the project's README: the controls, and AdvInfoNCE."""
     if not comparisons:
         return "No comparison has been added yet."
-    lines = []
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
     for comparison in comparisons:
         for row in comparison["rows"]:
-            if row["method"] not in (METHOD, *CONTROLS):
+            key = (comparison["data"], row["backbone"], row["method"])
+            if row["method"] not in (METHOD, *CONTROLS) or key in lines:
                 continue
-            line = {"data": comparison["data"], "backbone": row["backbone"]}
-            line["method"] = row["method"]
+            line = dict(zip(("data", "backbone", "method"), key, strict=True))
             for name in METRICS[:2]:
                 metric = row["metrics"][test][name]
                 line[name] = format_mean(metric["mean"], metric["sd"])
-            lines.append(line)
-    seeds = " and ".join(f"{len(found['seeds'])} seeds on {found['data']}" for found in comparisons)
+            lines[key] = line | {"seeds": str(len(row["runs"]))}
+    ordered = [lines[key] for key in sorted(lines, key=lambda key: key[:2])]
     return (
-        f"Test sets with unbiased exposure, published settings, mean ± standard deviation over "
-        f"{seeds}.\n\n{markdown_table(lines)}"
+        "Test sets with unbiased exposure, published settings, mean ± standard deviation over "
+        f"seeds of the mean over users.\n\n{markdown_table(ordered)}"
     )
 
 
@@ -242,16 +246,20 @@ def _sample(values: list[float], total: int) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Read the JSON files, write the pages."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--add", type=Path, metavar="FILE", action="append", default=[])
+    parser.add_argument("--add", metavar="[NAME=]FILE", action="append", default=[])
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
-    for path in options.add:
-        comparison = trimmed(json.loads(path.read_text(encoding="utf-8")))
+    for given in options.add:
+        name, _, path = given.rpartition("=")
+        comparison = trimmed(json.loads(Path(path).read_text(encoding="utf-8")))
         text = json.dumps(comparison, indent=1, ensure_ascii=False)
-        write_text(HERE / f"{comparison['data']}.json", text + "\n")
+        write_text(HERE / f"{name or comparison['data']}.json", text + "\n")
     reference = json.loads((HERE / "reference.json").read_text(encoding="utf-8"))
-    found = sorted(path for path in HERE.glob("*.json") if path.name != "reference.json")
-    comparisons = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+    found = sorted(HERE.glob("*.json"), key=lambda path: path.stem)
+    found = [path for path in found if path.name != "reference.json"]
+    comparisons = [
+        json.loads(path.read_text(encoding="utf-8")) | {"name": path.stem} for path in found
+    ]
     made = {
         HERE / "README.md": tables(comparisons, reference),
         ROOT / "README.md": short_table(comparisons, reference["test_set"]),
