@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from contrarec import Dataset, Recommender
 from contrarec.data.checks import check
 from contrarec.data.splits import PopularityShift, Random
+from contrarec.kernels.dispatch import set_threads
 
 
 def test_coat_as_published(data_dir, tmp_path):
