@@ -75,6 +75,20 @@ def test_budget_just_below_the_largest_divergence(fraction, backend):
         assert naive_kl(row, got) == pytest.approx(eta, rel=1e-6)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("eta", [1.0, 2.1, 2.2, 2.5])
+def test_plateau(eta, backend):
+    """Between its two leaders and the rest KL stands still, and Newton's steps leave the bracket.
+
+    At `log(17 / 2) = 2.14` the two share all weight; more takes a β a million times larger.
+    """
+    row = [0.0, -1e-6] + [-1.0] * 15
+    g = torch.tensor([row], dtype=torch.float64)
+    beta = budget_multiplier(g, eta, maximum=math.inf, backend=backend).item()
+    assert naive_kl(row, beta) == pytest.approx(eta, rel=1e-6)
+    assert (beta > 1e5) == (eta > 2.14)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 1), (41, 1271), (0, 5), (3, 0)])
 @pytest.mark.parametrize("maximum", [1.0, math.inf])
 def test_twins_agree_on_odd_shapes(shape, maximum):
