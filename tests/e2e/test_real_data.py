@@ -29,6 +29,19 @@ def test_coat_as_published(data_dir, tmp_path):
     assert not history & set(frame.filter(frame["user_id"] == 0)["item_id"].to_list())
 
 
+def test_the_number_of_threads_changes_nothing(data_dir):
+    data = Dataset.load(data_dir("coat"))
+    found = []
+    for n_threads in (1, 2):
+        set_threads(n_threads)
+        rec = Recommender("lightgcn", "advinfonce", preset="coat", device="cpu", epochs=20)
+        rec.fit(data)
+        found.append((rec._trained().weights(), rec.result["metrics"]))
+    (one, metrics), (two, others) = found
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert metrics == others
+
+
 @pytest.mark.parametrize(
     ("backbone", "low", "high"), [("mf", 0.33, 0.38), ("lightgcn", 0.42, 0.46)]
 )
