@@ -11,7 +11,7 @@ import typer
 from contrarec.cli.console import INTERRUPTED
 from contrarec.errors import ContrarecError
 
-_COMMANDS = ("train", "evaluate", "compare", "recommend", "similar", "doctor")
+_COMMANDS = ("train", "evaluate", "compare", "recommend", "similar", "demo", "doctor")
 """In the order of the help; each is a function of the same name in a module of the same name."""
 
 app = typer.Typer(

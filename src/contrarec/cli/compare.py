@@ -87,7 +87,7 @@ def compare(
                 preset=preset,
                 overrides=dict(map(parse_override, overrides or [])),
                 device=device,
-                watch=partial(_watch, console),
+                watch=partial(watch, console),
             )
         except KeyboardInterrupt:
             console.say("interrupted and saved; the same command goes on from here.")
@@ -100,7 +100,7 @@ def compare(
 
 
 @contextmanager
-def _watch(console: Output, job: "Job") -> Iterator["Hooks | None"]:
+def watch(console: Output, job: "Job") -> Iterator["Hooks | None"]:
     """Show the progress of one run."""
     from contrarec.training.progress import progress
 
