@@ -128,7 +128,6 @@ def methods_table(comparison: Json, test: str) -> str:
         line = {"backbone": row["backbone"], "method": row["method"]}
         line |= {name: format_mean(metrics[name]["mean"], metrics[name]["sd"]) for name in METRICS}
         line["epochs"] = f"{mean(run['epochs'] for run in row['runs']):.0f}"
-        line["seconds per epoch"] = f"{row['seconds_per_epoch']:.2g}"
         lines.append(line)
     return markdown_table(lines)
 
