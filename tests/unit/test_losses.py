@@ -245,6 +245,7 @@ def test_unknown_keyword_is_refused():
 def test_configure():
     config = LOSSES["infonce-popularity"].configure(tau=0.3)
     assert config == InfoNCEConfig(tau=0.3, k_neg=64.0, weights="popularity")
+    assert LOSSES["infonce-kneg"].configure(k_neg=2).k_neg == 2  # what is said wins
     with pytest.raises(ConfigError, match="did you mean 'tau'"):
         LOSSES["infonce"].configure(taau=0.3)
 
