@@ -13,6 +13,7 @@ from contrarec.backbones import build_backbone
 from contrarec.config import BackboneConfig
 from contrarec.errors import ConfigError, DataError
 from contrarec.sampling import Batch, Sampler
+from contrarec.training.checkpoint import Checkpoint
 from contrarec.training.loop import Hooks, add_l2
 from contrarec.training.metrics_log import read_log
 from contrarec.training.state import KLTrace, epoch_plan
@@ -71,6 +72,8 @@ def test_plan_and_passes(data, tmp_path):
     assert [line["epoch"] for line in log if "adversary_loss" in line] == [4, 7, 10]
     assert [line["epoch"] for line in log if "metrics" in line] == [2, 4, 6, 8, 10, 12, 14]
     assert log[-1]["adversary_passes"] == 3
+    # the KL of an epoch is its own: where nothing was measured there is none
+    assert [line["epoch"] for line in log if "kl" in line] == [2, 4, 6, 7, 8, 10, 12, 14]
     kl = next(line for line in log if "adversary_loss" in line)["kl"]
     assert 0 < kl["q05"] <= kl["median"] <= kl["q95"] <= kl["max"] < math.log(4)
     assert set(log[1]["metrics"]) == {"valid", "other"}
@@ -119,6 +122,15 @@ def test_resumes_bit_for_bit_from_any_step(data, tmp_path, steps):
         assert a | {"seconds": 0} == b | {"seconds": 0}
 
 
+def test_writing_checkpoints_changes_nothing(data, tmp_path):
+    logs = []
+    for seconds in (0.0, 1000.0):
+        folder = tmp_path / str(seconds)
+        recommender(checkpoint_seconds=seconds).fit(data, out=folder)
+        logs.append([line | {"seconds": 0} for line in read_log(folder / "metrics.jsonl")])
+    assert logs[0] == logs[1]
+
+
 def test_resuming_a_finished_run_changes_nothing(data, tmp_path):
     first = recommender().fit(data, out=tmp_path / "run")
     log = (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -150,6 +162,16 @@ def test_a_checkpoint_of_another_run_is_refused_and_left_alone(data, tmp_path):
         recommender().fit(data, out=tmp_path / "run", resume=True)
     with pytest.raises(ConfigError, match="already holds a run"):
         recommender().fit(data, out=tmp_path / "run")
+
+
+def test_the_checkpoint_itself_knows_whose_it_is(data, tmp_path):
+    rec = recommender().fit(data, out=tmp_path / "run")
+    model = rec._trained()
+    optimizer = torch.optim.Adam(model.backbone.parameters())
+    identity = {"settings": rec.settings.to_toml(), "data": "another"}
+    checkpoint = Checkpoint(tmp_path / "run", model.backbone, model.loss, optimizer, identity)
+    with pytest.raises(DataError, match="belongs to another run, its data is"):
+        checkpoint.load(KLTrace(data.n_users, torch.device("cpu")))
 
 
 def test_nan_stops_with_epoch_and_cause(data):
