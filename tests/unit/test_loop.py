@@ -15,7 +15,7 @@ from contrarec.errors import ConfigError, DataError
 from contrarec.sampling import Batch, Sampler
 from contrarec.training.checkpoint import Checkpoint
 from contrarec.training.loop import Hooks, add_l2
-from contrarec.training.metrics_log import read_log
+from contrarec.training.metrics_log import MetricsLog, read_log
 from contrarec.training.state import KLTrace, epoch_plan
 
 
@@ -229,3 +229,22 @@ def test_log_survives_a_line_cut_short(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"epoch": 1}) + '\n{"epo')
     assert read_log(path) == [{"epoch": 1}]
+
+
+def test_resuming_drops_epochs_that_the_checkpoint_does_not_know(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"epoch": epoch}) + "\n" for epoch in (1, 2, 3)))
+    MetricsLog(path, 2).append({"epoch": 3, "again": True})
+    assert read_log(path) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3, "again": True}]
+    assert read_log(tmp_path / "none.jsonl") == []
+
+
+def test_seed_phase_and_epoch_each_give_other_batches(data):
+    def first(seed, epoch, phase):
+        options = {"batch_size": 64, "n_neg": 3, "positives": "user", "drop_last": False}
+        return next(Sampler(data.train, seed=seed, **options).batches(epoch, phase)).items
+
+    base = first(0, 0, "min")
+    assert torch.equal(base, first(0, 0, "min"))
+    for other in (first(1, 0, "min"), first(0, 1, "min"), first(0, 0, "max")):
+        assert not torch.equal(base, other)
