@@ -164,19 +164,23 @@ def test_own_l2_pulls_the_tables_in():
     assert held.hardness.users[touched].norm() < 0.3 * free.hardness.users[touched].norm()
 
 
-def test_penalty_by_hand():
+def test_l2_by_hand():
     tables = EmbeddingHardness(2, 3, 1)
     with torch.no_grad():
         tables.users.copy_(torch.tensor([[1.0], [2.0]]))
         tables.items.copy_(torch.tensor([[1.0], [3.0], [5.0]]))
-    # users 1, 1: 4 + 4; items 0, 1, 1, 1: 1 + 9 + 9 + 9; half of 36
-    got = tables.penalty(torch.tensor([1, 1]), torch.tensor([[0, 1], [1, 1]]))
-    assert got.item() == 18
+    for parameter in tables.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    # half the squared norms of users 1, 1 and items 0, 1, 1, 1 grow by 2·2, 1·1 and 3·3
+    tables.add_l2(torch.tensor([1, 1]), torch.tensor([[0, 1], [1, 1]]), 10.0)
+    assert tables.users.grad.flatten().tolist() == [1, 1 + 10 * 4]
+    assert tables.items.grad.flatten().tolist() == [1 + 10 * 1, 1 + 10 * 9, 1]
     mlp = MLPHardness(1, 1)
-    with torch.no_grad():
-        for value, parameter in enumerate(mlp.parameters(), start=1):
-            parameter.fill_(value)
-    assert mlp.penalty(torch.tensor([0]), torch.tensor([[0]])).item() == (1 + 4 + 9 + 16) / 2
+    for value, parameter in enumerate(mlp.parameters(), start=1):
+        torch.nn.init.constant_(parameter, value)
+        parameter.grad = torch.ones_like(parameter)
+    mlp.add_l2(torch.tensor([0]), torch.tensor([[0]]), 10.0)
+    assert [parameter.grad.item() for parameter in mlp.parameters()] == [11, 21, 31, 41]
 
 
 def test_mlp_by_hand():

@@ -76,12 +76,19 @@ class EmbeddingHardness(nn.Module):
         """Return `log p [B, N]`; differentiable in the tables."""
         return budgeted_log_p(sampled_scores(self.users, self.items, users, neg_items), self.eta)
 
-    def penalty(self, users: torch.Tensor, neg_items: torch.Tensor) -> torch.Tensor:
-        """Half the squared norm of the rows a batch gathers, each as often as it is gathered."""
-        user_count = torch.bincount(users, minlength=len(self.users)).to(self.users.dtype)
-        item_count = torch.bincount(neg_items.flatten(), minlength=len(self.items))
-        norm = user_count @ self.users.square().sum(1)
-        return 0.5 * (norm + item_count.to(self.items.dtype) @ self.items.square().sum(1))
+    @torch.no_grad()
+    def add_l2(self, users: torch.Tensor, neg_items: torch.Tensor, weight: float) -> None:
+        """Add to the gradients that of `weight/2` times the squared norm of the gathered rows.
+
+        A row counts as often as the batch gathers it. By hand, since autograd would go through
+        every row of the tables, twice.
+        """
+        for table, index in ((self.users, users), (self.items, neg_items.flatten())):
+            counts = torch.bincount(index, minlength=len(table))
+            rows = counts.nonzero().squeeze(1)
+            pull = table[rows] * counts[rows, None]
+            if table.grad is not None:
+                table.grad.index_add_(0, rows, pull.to(table.dtype), alpha=weight)
 
 
 class MLPHardness(nn.Module):
@@ -132,10 +139,20 @@ class MLPHardness(nn.Module):
         hidden_items = torch.relu(self.items(item_table))
         return budgeted_log_p(sampled_scores(hidden_users, hidden_items, rows, index), self.eta)
 
-    def penalty(self, users: torch.Tensor, neg_items: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Half the squared norm of the weights: this adversary gathers no rows of its own."""
-        norms = [parameter.square().sum() for parameter in self.parameters()]
-        return 0.5 * torch.stack(norms).sum()
+    @torch.no_grad()
+    def add_l2(
+        self,
+        users: torch.Tensor,  # noqa: ARG002 - as in EmbeddingHardness
+        neg_items: torch.Tensor,  # noqa: ARG002
+        weight: float,
+    ) -> None:
+        """Add to the gradients that of `weight/2` times the squared norm of the weights.
+
+        This adversary gathers no rows of its own.
+        """
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter, alpha=weight)
 
 
 class RandomHardness(nn.Module):

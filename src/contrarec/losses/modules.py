@@ -420,13 +420,11 @@ class AdvInfoNCE(nn.Module):
                 tau=config.tau,
                 neg_log_weight=log_p + math.log(config.k_neg * neg.shape[1]),
             ).mean()
-            objective = loss
-            if config.adv_l2:
-                sign = -1.0 if config.direction == "max" else 1.0
-                penalty = hardness.penalty(users, neg_items) / len(users)
-                objective = loss + sign * config.adv_l2 * penalty
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(objective)
+            torch.autograd.backward(loss)
+        if config.adv_l2:  # L2 pulls inwards, whichever way the optimizer goes
+            sign = -1.0 if config.direction == "max" else 1.0
+            hardness.add_l2(users, neg_items, sign * config.adv_l2 / len(users))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return AdversaryStep(loss.detach(), functional.kl_to_uniform(log_p.detach()))
