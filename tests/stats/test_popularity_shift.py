@@ -72,6 +72,48 @@ def test_each_interaction_is_held_out_by_random_equally_often():
     assert score.std() == pytest.approx(1, abs=0.1)
 
 
+def counted_log(counts):
+    """Item i has counts[i] interactions, of the first users."""
+    users = np.concatenate([np.arange(n) for n in counts])
+    return Interactions.from_pairs(
+        users,
+        np.repeat(np.arange(len(counts)), counts),
+        users=Vocabulary.of(range(max(counts))),
+        items=Vocabulary.of(range(len(counts))),
+    )
+
+
+def test_rounding_favours_no_item_and_no_group():
+    # 40 interactions, an eighth: 5. With γ = 9, c (4 + 4/9) = 5: a quota of 9/8 for each of the
+    # first four items, of 1/8 for each of the last; 4.5 and 0.5 for the groups.
+    log, draws = counted_log([6, 6, 6, 6, 4, 4, 4, 4]), 800
+    split = PopularityShift(gamma=9.0, fraction=0.125, n_groups=2)
+    held = np.array(
+        [
+            log.select(split.take(log, np.random.default_rng(seed))).item_counts
+            for seed in range(draws)
+        ]
+    )
+    assert split.quotas(log.item_counts) == pytest.approx([9 / 8] * 4 + [1 / 8] * 4)
+    assert (held.sum(1) == 5).all()
+    # Each item is rounded up with probability 1/8, and one group or the other with 1/2.
+    up = held.mean(0) - np.array([1] * 4 + [0] * 4)
+    assert np.abs(up - 1 / 8).max() < 4.5 * np.sqrt(1 / 8 * 7 / 8 / draws)
+    assert abs(held[:, :4].sum(1).mean() - 4.5) < 4.5 * np.sqrt(1 / 4 / draws)
+
+
+def test_any_two_items_of_a_group_can_be_rounded_up_together():
+    # Quotas of 0.5: running sums in a fixed order would never take two neighbours.
+    log = counted_log([5] * 6)
+    split = PopularityShift(gamma=1.0, fraction=0.1)
+    together = np.zeros((6, 6))
+    for seed in range(300):
+        held = log.select(split.take(log, np.random.default_rng(seed))).item_counts
+        assert held.sum() == 3
+        together += np.outer(held, held)
+    assert together.min() > 0
+
+
 def test_seeds_differ_and_repeat():
     split = PopularityShift(gamma=2.0, fraction=0.2)
     first, again, other = (split.take(LOG, np.random.default_rng(seed)) for seed in (1, 1, 2))

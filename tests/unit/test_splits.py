@@ -1,5 +1,7 @@
 """Splits on logs small enough to say what must come out."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,6 +92,18 @@ def test_temporal_by_date():
     log = log_of(["abc"], times=moments.astype(np.int64))
     assert held_out(log, Temporal(at="2024-05-31")) == {"u1b", "u1c"}
     assert held_out(log, Temporal(at="2024-05-31T01:00:00+02:00")) == {"u1a", "u1b", "u1c"}
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process cannot be set here")
+def test_a_date_without_a_zone_is_in_utc_wherever_the_machine_is(monkeypatch):
+    log = log_of(["ab"], times=[1_717_113_600_000_000 - 1, 1_717_113_600_000_000])  # midnight
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert held_out(log, Temporal(at="2024-05-31")) == {"u1b"}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("split", [LeaveLastN(n=1), Temporal(fraction=0.1)])
