@@ -19,7 +19,7 @@ LAYERS = (
     {"errors"},
     {"files", "toml"},
     {"config", "tensorfile"},
-    {"data", "kernels", "losses", "presets"},
+    {"data", "kernels", "losses", "optimizers", "presets"},
     {"backbones", "foldin", "frames", "sampling", "settings"},
     {"evaluation"},
     {"runs", "training"},
@@ -28,7 +28,12 @@ LAYERS = (
     {"comparison"},
     {"cli"},
 )
-SIDEWAYS = {("losses", "kernels"), ("data", "kernels")}
+SIDEWAYS = {
+    ("losses", "kernels"),
+    ("losses", "optimizers"),
+    ("optimizers", "kernels"),
+    ("data", "kernels"),
+}
 """The only imports within a layer."""
 STRANGERS = {("evaluation", "backbones"), ("evaluation", "losses"), ("evaluation", "settings")}
 """Below, but not to be imported: evaluation knows scores, no model."""

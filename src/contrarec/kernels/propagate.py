@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from contrarec.kernels.dispatch import Backend, njit, prange, resolve
-from contrarec.kernels.scores import balanced_bound, group_rows
-
-_CHUNKS = 64  # work items per parallel loop: enough to balance rows of unequal length
+from contrarec.kernels.grouping import CHUNKS, balanced_bound, group_rows
 
 
 class BipartiteGraph(NamedTuple):
@@ -136,8 +134,8 @@ def _horner(
 def _add_product(indptr, indices, weights, x, base, scale, out):  # type: ignore[no-untyped-def]
     # out[r] = scale * (base[r] + sum over the row of weights * x[column]), four columns at a time
     d = x.shape[1]
-    for c in prange(_CHUNKS):
-        for r in range(balanced_bound(indptr, c, _CHUNKS), balanced_bound(indptr, c + 1, _CHUNKS)):
+    for c in prange(CHUNKS):
+        for r in range(balanced_bound(indptr, c, CHUNKS), balanced_bound(indptr, c + 1, CHUNKS)):
             acc = out[r]
             acc[:] = base[r]
             q, end = indptr[r], indptr[r + 1]

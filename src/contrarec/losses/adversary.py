@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from contrarec.errors import ConfigError
+from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses.configs import AdvInfoNCEConfig
 from contrarec.losses.functional import budgeted_log_p
@@ -48,6 +49,7 @@ class EmbeddingHardness(nn.Module):
         n_items: rows of the item table.
         dim: 64 in the paper.
         eta: KL budget per row in nats, or None for none.
+        sparse_grad: whether the tables get row-sparse gradients, for lazy Adam.
         generator: draws the tables (Xavier normal, as in the authors' code).
     """
 
@@ -58,10 +60,11 @@ class EmbeddingHardness(nn.Module):
         dim: int,
         *,
         eta: float | None = None,
+        sparse_grad: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.eta = eta
+        self.eta, self.sparse_grad = eta, sparse_grad
         self.users = nn.Parameter(torch.empty(n_users, dim))
         self.items = nn.Parameter(torch.empty(n_items, dim))
         for table in (self.users, self.items):
@@ -74,21 +77,16 @@ class EmbeddingHardness(nn.Module):
         vectors: Vectors | None = None,  # noqa: ARG002 - every hardness is called alike
     ) -> torch.Tensor:
         """Return `log p [B, N]`; differentiable in the tables."""
-        return budgeted_log_p(sampled_scores(self.users, self.items, users, neg_items), self.eta)
+        g = sampled_scores(self.users, self.items, users, neg_items, sparse_grad=self.sparse_grad)
+        return budgeted_log_p(g, self.eta)
 
-    @torch.no_grad()
     def add_l2(self, users: torch.Tensor, neg_items: torch.Tensor, weight: float) -> None:
         """Add to the gradients that of `weight/2` times the squared norm of the gathered rows.
 
-        A row counts as often as the batch gathers it. By hand, since autograd would go through
-        every row of the tables, twice.
+        A row counts as often as the batch gathers it.
         """
-        for table, index in ((self.users, users), (self.items, neg_items.flatten())):
-            counts = torch.bincount(index, minlength=len(table))
-            rows = counts.nonzero().squeeze(1)
-            pull = table[rows] * counts[rows, None]
-            if table.grad is not None:
-                table.grad.index_add_(0, rows, pull.to(table.dtype), alpha=weight)
+        add_l2(self.users, users, weight)
+        add_l2(self.items, neg_items, weight)
 
 
 class MLPHardness(nn.Module):

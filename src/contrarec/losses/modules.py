@@ -24,6 +24,7 @@ from contrarec.losses.adversary import (
     Vectors,
 )
 from contrarec.losses.configs import AdvInfoNCEConfig, BPRConfig, InfoNCEConfig
+from contrarec.optimizers import is_lazy, make_adam
 
 Similarity = Literal["cosine", "dot"]
 Rng = int | torch.Generator | None
@@ -297,10 +298,17 @@ class AdvInfoNCE(nn.Module):
         super().__init__()
         self.config = config = config or AdvInfoNCEConfig()
         self.hardness: EmbeddingHardness | MLPHardness | None = None
+        self._lazy = False
         generator = _generator(rng)
         if config.hardness == "embedding":
+            self._lazy = is_lazy(config.adv_optimizer, n_users + n_items)
             self.hardness = EmbeddingHardness(
-                n_users, n_items, config.adv_dim, eta=config.eta, generator=generator
+                n_users,
+                n_items,
+                config.adv_dim,
+                eta=config.eta,
+                sparse_grad=self._lazy,
+                generator=generator,
             )
         elif config.hardness == "mlp":
             self.hardness = MLPHardness(
@@ -323,11 +331,11 @@ class AdvInfoNCE(nn.Module):
         if self.hardness is None:
             raise ConfigError(_NO_ADVERSARY)
         if self._optimizer is None:  # made when training asks: torch takes a second to load Adam
-            self._optimizer = torch.optim.Adam(
+            self._optimizer = make_adam(
                 self.hardness.parameters(),
                 lr=self.config.adv_lr,
+                lazy=self._lazy,
                 maximize=self.config.direction == "max",
-                fused=True,
             )
         return self._optimizer
 
