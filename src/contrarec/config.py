@@ -66,8 +66,8 @@ class TrainingConfig:
     """Learning rate of Adam."""
     optimizer: OptimizerName = "auto"
     """`adam`; `lazy_adam`, which moves only the rows that a batch touched (not for a graph
-    backbone, whose gradient reaches every row); or `auto`: lazy from a million users and items on,
-    where Adam would spend nearly all of a step on rows without a gradient."""
+    backbone, whose gradient reaches every row); or `auto`: lazy from 200,000 users and items on,
+    where Adam would spend most of a step on rows without a gradient."""
     batch_size: int = 2048
     """Positives a step."""
     n_neg: int = 64

@@ -16,8 +16,8 @@ from contrarec.config import OptimizerName
 from contrarec.errors import ConfigError
 from contrarec.kernels.adam import adam_rows
 
-LAZY_ROWS = 1_000_000
-"""Rows of all tables together from which on `auto` is lazy."""
+LAZY_ROWS = 200_000
+"""Rows of all tables together from which on `auto` is lazy: there Adam takes half of a step."""
 
 
 class LazyAdam(torch.optim.Optimizer):
@@ -99,7 +99,7 @@ class LazyAdam(torch.optim.Optimizer):
 def is_lazy(name: OptimizerName, n_rows: int) -> bool:
     """Whether tables with so many rows are left to lazy Adam.
 
-    >>> is_lazy("auto", 15_000), is_lazy("auto", 6_000_000), is_lazy("lazy_adam", 10)
+    >>> is_lazy("auto", 15_000), is_lazy("auto", 600_000), is_lazy("lazy_adam", 10)
     (False, True, True)
     """
     return name == "lazy_adam" or (name == "auto" and n_rows >= LAZY_ROWS)

@@ -56,8 +56,8 @@ class AdvInfoNCEConfig:
     adv_lr: float = 1e-4
     """Adam's step size for the adversary; published 5e-5 to 1e-2."""
     adv_optimizer: OptimizerName = "auto"
-    """`adam`, `lazy_adam` (only the rows that a batch touched move), or `auto`: lazy from a million
-    rows on. MLPs have no rows."""
+    """`adam`, `lazy_adam` (only the rows that a batch touched move), or `auto`: lazy from
+    200,000 rows on. MLPs have no rows."""
     adv_epochs: int = 1
     """Passes over the data each time the adversary is due."""
     adv_interval: int = 5
