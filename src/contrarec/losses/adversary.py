@@ -84,11 +84,28 @@ class EmbeddingHardness(nn.Module):
         every row of the tables, twice.
         """
         for table, index in ((self.users, users), (self.items, neg_items.flatten())):
-            counts = torch.bincount(index, minlength=len(table))
-            rows = counts.nonzero().squeeze(1)
-            pull = table[rows] * counts[rows, None]
             if table.grad is not None:
-                table.grad.index_add_(0, rows, pull.to(table.dtype), alpha=weight)
+                pull = _pull_gathered if table.device.type == "cpu" else _pull_all
+                pull(table, table.grad, index, weight)
+
+
+def _pull_gathered(
+    table: torch.Tensor, grad: torch.Tensor, index: torch.Tensor, weight: float
+) -> None:
+    # grad[r] += weight * (how often r is in index) * table[r], for the rows that are
+    counts = torch.bincount(index, minlength=len(table))
+    rows = counts.nonzero().squeeze(1)
+    pull = table[rows] * counts[rows, None]
+    grad.index_add_(0, rows, pull.to(table.dtype), alpha=weight)
+
+
+def _pull_all(
+    table: torch.Tensor, grad: torch.Tensor, index: torch.Tensor, weight: float
+) -> None:
+    # The same through every row, so that the host need not wait to hear which rows they are.
+    # Counts are summed as integers: in any order the sum is the same.
+    counts = index.new_zeros(len(table)).scatter_add_(0, index, torch.ones_like(index))
+    grad.addcmul_(table, counts[:, None].to(table.dtype), value=weight)
 
 
 class MLPHardness(nn.Module):
@@ -129,7 +146,8 @@ class MLPHardness(nn.Module):
         if vectors is None:
             raise ConfigError("`vectors` must be given with MLP hardness, got None.")
         user_table, item_table = vectors[0].detach(), vectors[1].detach()
-        if neg_items.numel() < len(item_table):
+        # Elsewhere the host would have to wait for the number of distinct items.
+        if item_table.device.type == "cpu" and neg_items.numel() < len(item_table):
             items, index = torch.unique(neg_items, return_inverse=True)
             item_table = item_table[items]
         else:

@@ -63,21 +63,21 @@ class _SampledScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         U, V, users, items = ctx.saved_tensors
-        weights = grad_outputs[0].reshape(-1)  # [B * N]
+        weights = grad_outputs[0].contiguous().view(-1)  # [B * N]; of a sum it is one number
         n_rows, n_cols = items.shape
         unit = ctx.cosine
         grad_user = grad_item = None
         if ctx.needs_input_grad[0]:
             starts = torch.arange(n_rows + 1, device=U.device) * n_cols
             # [B, dim]: the gradient of each row's own vector
-            rows = row_sums(starts, items.reshape(-1), weights, V, dtype=accumulator(V), unit=unit)
+            rows = row_sums(starts, items.view(-1), weights, V, dtype=accumulator(V), unit=unit)
             offsets, order = _group(users, len(U))
             ones = weights.new_ones(n_rows)
             grad_user = row_sums(
                 offsets, order, ones, rows, dtype=U.dtype, tangent=U if unit else None
             )
         if ctx.needs_input_grad[1]:
-            offsets, order = _group(items.reshape(-1), len(V))
+            offsets, order = _group(items.view(-1), len(V))
             grad_item = row_sums(
                 offsets,
                 users[order // max(1, n_cols)],
