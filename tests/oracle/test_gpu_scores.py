@@ -27,7 +27,7 @@ SHAPES = [  # users, items, dim, rows, items a row
 
 
 @pytest.fixture(autouse=True)
-def _short_windows(gpu, monkeypatch):
+def _short_windows(gpu, monkeypatch):  # noqa: ARG001 - skips where there is no triton
     from contrarec.kernels.gpu import rows
 
     monkeypatch.setattr(rows, "_SPLIT", 8)
@@ -137,7 +137,7 @@ def test_narrow_indices_and_only_the_gradients_asked_for(gpu):
 
 
 def test_bit_equal_at_every_run(gpu):
-    U, V, users, items, grad = make((3, 4, 16, 9, 11), torch.float32, gpu)
+    U, V, users, items, grad = make((2, 3, 16, 4, 6), torch.float32, gpu)
     first, second = (
         torch.autograd.grad(sampled_scores(U, V, users, items, backend="triton"), (U, V), grad)
         for _ in range(2)

@@ -93,7 +93,9 @@ def resolve(backend: Backend, *tensors: torch.Tensor, gpu: bool = False) -> Twin
     if backend == "triton" and not gpu:
         raise BackendError("backend 'triton' was asked for and this kernel has none.")
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # then it takes CPU tensors, too
-    if not devices <= ({"cuda", "cpu"} if backend == "triton" and interpreted else {_HOME[backend]}):
+    if not devices <= (
+        {"cuda", "cpu"} if backend == "triton" and interpreted else {_HOME[backend]}
+    ):
         place = "the CPU" if backend == "numba" else "CUDA devices"
         raise BackendError(
             f"backend {backend!r} runs on {place}, got tensors on {', '.join(sorted(devices))}"

@@ -99,9 +99,7 @@ def _pull_gathered(
     grad.index_add_(0, rows, pull.to(table.dtype), alpha=weight)
 
 
-def _pull_all(
-    table: torch.Tensor, grad: torch.Tensor, index: torch.Tensor, weight: float
-) -> None:
+def _pull_all(table: torch.Tensor, grad: torch.Tensor, index: torch.Tensor, weight: float) -> None:
     # The same through every row, so that the host need not wait to hear which rows they are.
     # Counts are summed as integers: in any order the sum is the same.
     counts = index.new_zeros(len(table)).scatter_add_(0, index, torch.ones_like(index))

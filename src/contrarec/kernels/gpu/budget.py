@@ -16,7 +16,7 @@ def budget_multiplier(g: torch.Tensor, eta: float, maximum: float) -> torch.Tens
     beta = g.new_empty(len(g), dtype=torch.float64)
     n = g.shape[1]
     width = max(16, triton.next_power_of_2(n))
-    with torch.cuda.device_of(g):
+    with torch.cuda.device_of(g):  # type: ignore[no-untyped-call]
         _solve[(len(g),)](
             g.contiguous(), beta, n, ETA=float(eta), MAXIMUM=float(maximum),
             FREE=math.isinf(maximum), WIDTH=width, num_warps=min(8, max(1, width // 128)),
@@ -52,7 +52,7 @@ def _solve(  # type: ignore[no-untyped-def]
     gap = tl.min(tl.where(inside & (d < 0.0), -d, float("inf")), 0)
     mean = tl.sum(d, 0) / n
     spread = tl.sum(tl.where(inside, (d - mean) * (d - mean), 0.0), 0) / n
-    high = tl.minimum(maximum, _SATURATED / gap)
+    high = tl.minimum(maximum, tl.full([], _SATURATED, tl.float64) / gap)
     if FREE:
         most = tl.log(n / ties)
         answer = tl.where(ties == n, 1.0, high)
@@ -63,10 +63,10 @@ def _solve(  # type: ignore[no-untyped-def]
     x = tl.minimum(high * tl.sqrt(eta / most), tl.sqrt(2.0 * eta / spread))
     x = tl.where(done, answer, x)
     low = high * 0.0
-    step = 0
+    step = tl.full([], 0, tl.int32)
     while (step < _MAX_STEPS) & (done == 0):
         kl, variance = _divergence(d, inside, x, n)
-        done = (tl.abs(kl - eta) <= _TOLERANCE * eta) | (kl != kl)
+        done = (tl.abs(kl - eta) <= eta * _TOLERANCE) | (kl != kl)
         low = tl.where(kl < eta, x, low)
         high = tl.where(kl < eta, high, x)
         root = tl.sqrt(tl.maximum(kl, 0.0))

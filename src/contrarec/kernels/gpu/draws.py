@@ -46,7 +46,7 @@ def draw_batch(
     items = indptr.new_empty(len(rows), 1 + n_neg, dtype=torch.int64)
     half = max(1, ((len(indices) - 1).bit_length() + 1) // 2)
     width = min(1024, max(16, triton.next_power_of_2(n_neg)))
-    with torch.cuda.device_of(indptr):
+    with torch.cuda.device_of(indptr):  # type: ignore[no-untyped-call]
         _draw[(len(rows),)](
             indptr, indices, active_users, users, items, rows.start, key, half,
             len(indptr) - 1, len(indices), len(active_users), n_items, n_neg,

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 
 from contrarec.kernels.gpu.rows import row_sums
+from contrarec.kernels.propagate import BipartiteGraph
 
 
 def propagate(
-    graph: tuple[torch.Tensor, ...],
+    graph: BipartiteGraph,
     user_vectors: torch.Tensor,
     item_vectors: torch.Tensor,
     n_layers: int,
@@ -27,7 +28,7 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        graph: tuple[torch.Tensor, ...],
+        graph: BipartiteGraph,
         users: torch.Tensor,
         items: torch.Tensor,
         n_layers: int,
@@ -42,7 +43,7 @@ class _Propagate(torch.autograd.Function):
 
 
 def _horner(
-    graph: tuple[torch.Tensor, ...], users: torch.Tensor, items: torch.Tensor, n_layers: int
+    graph: BipartiteGraph, users: torch.Tensor, items: torch.Tensor, n_layers: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     base_users, base_items = users.contiguous(), items.contiguous()
     x_users, x_items = base_users, base_items

@@ -27,7 +27,7 @@ def row_sums(
     divisor: int = 1,
     tangent: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sum rows of a table: `out[r] = Σ_q weights[q] · x[index[q]]`, `offsets[r] ≤ q < offsets[r+1]`.
+    """Sum rows of a table: `out[r] = Σ weights[q] · x[index[q]]`, `offsets[r] ≤ q < offsets[r + 1]`.
 
     Accumulates in float32, in float64 if `x` is float64. Entries of `index` outside `x` add
     nothing. Memory beside the result: `2 · nnz · dim / 128` numbers.
@@ -53,7 +53,7 @@ def row_sums(
     shares = x.new_empty(2 * n_windows, dim, dtype=accumulator(x))
     other = base if base is not None else tangent
     options = tile_options(dim)
-    with torch.cuda.device_of(x):
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
         _window_sums[(n_windows, 2)](
             offsets, index, weights, x, shares, n_rows, len(x), dim, len(index),
             UNIT=unit, SPLIT=_SPLIT, **options,

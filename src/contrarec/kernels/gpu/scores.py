@@ -51,7 +51,7 @@ class _SampledScores(torch.autograd.Function):
         n_rows, n_cols = items.shape
         options = tile_options(U.shape[1])
         scores = U.new_empty(n_rows, n_cols)
-        with torch.cuda.device_of(U):
+        with torch.cuda.device_of(U):  # type: ignore[no-untyped-call]
             _forward[(n_rows, triton.cdiv(n_cols, options["BLOCK"]))](
                 U, V, users, items, scores, len(U), len(V), n_cols, U.shape[1],
                 COSINE=cosine, DOUBLE=U.dtype == torch.float64, **options,
