@@ -27,7 +27,7 @@ def row_sums(
     divisor: int = 1,
     tangent: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sum rows of a table: `out[r] = Σ weights[q] · x[index[q]]`, `offsets[r] ≤ q < offsets[r + 1]`.
+    """Sum table rows: `out[r] = Σ weights[q] · x[index[q]]`, `offsets[r] ≤ q < offsets[r + 1]`.
 
     Accumulates in float32, in float64 if `x` is float64. Entries of `index` outside `x` add
     nothing. Memory beside the result: `2 · nnz · dim / 128` numbers.
