@@ -81,7 +81,7 @@ def test_the_sampler_yields_the_same_batches(positives, gpu):
     here = Sampler(train, **options)
     there = Sampler(train, device=gpu, backend="triton", **options)
     batches = list(there.batches(4, "max", 1))
-    assert len(batches) == 2
+    assert [len(batch.users) for batch in batches] == [3, 1]
     for a, b in zip(here.batches(4, "max", 1), batches, strict=True):
         assert b.items.device.type == gpu.type
         assert torch.equal(a.users, b.users.cpu())
