@@ -96,13 +96,15 @@ class LazyAdam(torch.optim.Optimizer):
         )
 
 
-def is_lazy(name: OptimizerName, n_rows: int) -> bool:
-    """Whether tables with so many rows are left to lazy Adam.
+def is_lazy(name: OptimizerName, *tables: torch.Tensor) -> bool:
+    """Whether tables are left to lazy Adam; `auto` never is on a GPU, whose memory is quick enough.
 
-    >>> is_lazy("auto", 15_000), is_lazy("auto", 600_000), is_lazy("lazy_adam", 10)
-    (False, True, True)
+    >>> is_lazy("auto", torch.empty(15_000, 1)), is_lazy("auto", torch.empty(600_000, 1))
+    (False, True)
     """
-    return name == "lazy_adam" or (name == "auto" and n_rows >= LAZY_ROWS)
+    if name != "auto":
+        return name == "lazy_adam"
+    return sum(map(len, tables)) >= LAZY_ROWS and all(table.is_cpu for table in tables)
 
 
 def make_adam(

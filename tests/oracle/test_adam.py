@@ -111,9 +111,13 @@ def test_wrong_use_is_refused():
 
 
 def test_when_auto_is_lazy():
-    assert not is_lazy("auto", LAZY_ROWS - 1)
-    assert is_lazy("auto", LAZY_ROWS)
-    assert not is_lazy("adam", LAZY_ROWS)
+    few, many = torch.empty(LAZY_ROWS - 9, 1), torch.empty(LAZY_ROWS - 8, 1)
+    rest = torch.empty(8, 1)
+    assert not is_lazy("auto", few, rest)
+    assert is_lazy("auto", many, rest)
+    assert not is_lazy("auto", many.to("meta"), rest)
+    assert not is_lazy("adam", many, rest)
+    assert is_lazy("lazy_adam", rest)
     table = torch.nn.Parameter(torch.ones(1, 1))
     assert isinstance(make_adam([table], lr=0.1, lazy=True), LazyAdam)
     assert isinstance(make_adam([table], lr=0.1, lazy=False), torch.optim.Adam)

@@ -64,15 +64,20 @@ def propagate(
         user_vectors: `[n_users, dim]`, layer 0.
         item_vectors: `[n_items, dim]`, layer 0.
         n_layers: number of propagation steps; 0 returns the inputs.
-        backend: `auto`, `reference` or `numba`.
+        backend: `auto`, `reference`, `numba` or `triton`.
 
     Returns:
         `[n_users, dim]` and `[n_items, dim]`.
     """
     if n_layers == 0:
         return user_vectors, item_vectors
-    if resolve(backend, user_vectors, item_vectors) == "reference":
+    twin = resolve(backend, user_vectors, item_vectors, gpu=True)
+    if twin == "reference":
         return propagate_reference(graph, user_vectors, item_vectors, n_layers)
+    if twin == "triton":
+        from contrarec.kernels.gpu import propagate as gpu
+
+        return gpu.propagate(graph, user_vectors, item_vectors, n_layers)
     users, items = _Propagate.apply(  # type: ignore[no-untyped-call]
         graph, user_vectors, item_vectors, n_layers
     )

@@ -43,13 +43,15 @@ def sampled_scores(
         cosine: normalise both vectors (norms below 1e-12 count as 1e-12, as in torch).
         sparse_grad: give gradients as row-sparse tensors (coalesced COO, as of
             `torch.nn.Embedding(sparse=True)`), whose size is that of the batch's distinct rows.
-        backend: `auto`, `reference` or `numba`.
+        backend: `auto`, `reference`, `numba` or `triton`; on a GPU row-sparse gradients come from
+            the reference.
 
     Returns:
         `[B, N]` scores in the tables' type; bfloat16 and float16 are accumulated in float32.
 
     Raises:
-        ConfigError: shapes or types do not fit.
+        ConfigError: shapes or types do not fit, or, with numba, an index is out of range (triton
+            cannot tell without waiting for the device, and makes such scores NaN).
         BackendError: the back end asked for is not there.
 
     >>> U, V = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -57,10 +59,16 @@ def sampled_scores(
     tensor([[2., 4.]])
     """
     _check(user_vectors, item_vectors, users, items)
-    if resolve(backend, user_vectors, item_vectors, users, items) == "reference":
+    # row-sparse gradients have no Triton twin: dense Adam is quick enough on a GPU
+    twin = resolve(backend, user_vectors, item_vectors, users, items, gpu=not sparse_grad)
+    if twin == "reference":
         return sampled_scores_reference(
             user_vectors, item_vectors, users, items, cosine=cosine, sparse_grad=sparse_grad
         )
+    if twin == "triton":
+        from contrarec.kernels.gpu import scores as gpu
+
+        return gpu.sampled_scores(user_vectors, item_vectors, users, items, cosine=cosine)
     dtype = user_vectors.dtype
     if dtype not in (torch.float32, torch.float64):
         user_vectors, item_vectors = user_vectors.float(), item_vectors.float()

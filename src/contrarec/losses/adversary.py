@@ -10,11 +10,13 @@ import math
 import torch
 from torch import nn
 
+from contrarec.config import OptimizerName
 from contrarec.errors import ConfigError
 from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses.configs import AdvInfoNCEConfig
 from contrarec.losses.functional import budgeted_log_p
+from contrarec.optimizers import is_lazy
 
 Vectors = tuple[torch.Tensor, torch.Tensor]
 """The model's ego tables: users `[n_users, dim]` and items `[n_items, dim]`."""
@@ -49,7 +51,7 @@ class EmbeddingHardness(nn.Module):
         n_items: rows of the item table.
         dim: 64 in the paper.
         eta: KL budget per row in nats, or None for none.
-        sparse_grad: whether the tables get row-sparse gradients, for lazy Adam.
+        optimizer: which Adam moves the tables; a lazy one needs row-sparse gradients.
         generator: draws the tables (Xavier normal, as in the authors' code).
     """
 
@@ -60,15 +62,20 @@ class EmbeddingHardness(nn.Module):
         dim: int,
         *,
         eta: float | None = None,
-        sparse_grad: bool = False,
+        optimizer: OptimizerName = "auto",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.eta, self.sparse_grad = eta, sparse_grad
+        self.eta, self.optimizer = eta, optimizer
         self.users = nn.Parameter(torch.empty(n_users, dim))
         self.items = nn.Parameter(torch.empty(n_items, dim))
         for table in (self.users, self.items):
             nn.init.xavier_normal_(table, generator=generator)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the tables are left to lazy Adam."""
+        return is_lazy(self.optimizer, self.users, self.items)
 
     def forward(
         self,
@@ -77,7 +84,7 @@ class EmbeddingHardness(nn.Module):
         vectors: Vectors | None = None,  # noqa: ARG002 - every hardness is called alike
     ) -> torch.Tensor:
         """Return `log p [B, N]`; differentiable in the tables."""
-        g = sampled_scores(self.users, self.items, users, neg_items, sparse_grad=self.sparse_grad)
+        g = sampled_scores(self.users, self.items, users, neg_items, sparse_grad=self.lazy)
         return budgeted_log_p(g, self.eta)
 
     def add_l2(self, users: torch.Tensor, neg_items: torch.Tensor, weight: float) -> None:
@@ -127,7 +134,8 @@ class MLPHardness(nn.Module):
         if vectors is None:
             raise ConfigError("`vectors` must be given with MLP hardness, got None.")
         user_table, item_table = vectors[0].detach(), vectors[1].detach()
-        if neg_items.numel() < len(item_table):
+        # Elsewhere the host would have to wait for the number of distinct items.
+        if item_table.device.type == "cpu" and neg_items.numel() < len(item_table):
             items, index = torch.unique(neg_items, return_inverse=True)
             item_table = item_table[items]
         else:

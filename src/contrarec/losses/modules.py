@@ -24,7 +24,7 @@ from contrarec.losses.adversary import (
     Vectors,
 )
 from contrarec.losses.configs import AdvInfoNCEConfig, BPRConfig, InfoNCEConfig
-from contrarec.optimizers import is_lazy, make_adam
+from contrarec.optimizers import make_adam
 
 Similarity = Literal["cosine", "dot"]
 Rng = int | torch.Generator | None
@@ -298,16 +298,14 @@ class AdvInfoNCE(nn.Module):
         super().__init__()
         self.config = config = config or AdvInfoNCEConfig()
         self.hardness: EmbeddingHardness | MLPHardness | None = None
-        self._lazy = False
         generator = _generator(rng)
         if config.hardness == "embedding":
-            self._lazy = is_lazy(config.adv_optimizer, n_users + n_items)
             self.hardness = EmbeddingHardness(
                 n_users,
                 n_items,
                 config.adv_dim,
                 eta=config.eta,
-                sparse_grad=self._lazy,
+                optimizer=config.adv_optimizer,
                 generator=generator,
             )
         elif config.hardness == "mlp":
@@ -334,7 +332,7 @@ class AdvInfoNCE(nn.Module):
             self._optimizer = make_adam(
                 self.hardness.parameters(),
                 lr=self.config.adv_lr,
-                lazy=self._lazy,
+                lazy=isinstance(self.hardness, EmbeddingHardness) and self.hardness.lazy,
                 maximize=self.config.direction == "max",
             )
         return self._optimizer

@@ -237,7 +237,7 @@ def _lazy(backbone: Backbone, config: TrainingConfig) -> bool:
                 "graph, got 'lazy_adam'."
             )
         return False
-    return is_lazy(config.optimizer, len(backbone.user_table) + len(backbone.item_table))
+    return is_lazy(config.optimizer, backbone.user_table, backbone.item_table)
 
 
 @torch.no_grad()
