@@ -1,5 +1,6 @@
 """Epochs of Yahoo! R3 with the published settings, beside the official code's."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ def split_epochs(lines: list[dict[str, Any]]) -> tuple[list[float], list[float]]
     The first epoch is left out, since it loads the kernels, and the last, since it evaluates.
     """
     plain, adversarial = [], []
-    for before, line in zip(lines[:-2], lines[1:-1], strict=True):
+    for before, line in itertools.pairwise(lines[:-1]):
         kind = adversarial if "adversary_loss" in line else plain
         kind.append(line["seconds"] - before["seconds"])
     return plain, adversarial

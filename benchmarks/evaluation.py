@@ -79,7 +79,7 @@ class Ranking:
 def _whole(data: Path, short: bool) -> Row:
     yahoo = cr.Dataset.load(data / "yahoo-r3")
     g = torch.Generator().manual_seed(0)
-    U, V = torch.randn(yahoo.n_users, DIM, generator=g), torch.randn(yahoo.n_items, DIM, generator=g)
+    U, V = (torch.randn(n, DIM, generator=g) for n in (yahoo.n_users, yahoo.n_items))
     scorer, test = dot_scorer(U, V), yahoo.tests["ood"]
     got = cr.evaluate(scorer, test).metrics()
     want = cr.evaluate(scorer, test, backend="reference").metrics()

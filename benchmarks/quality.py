@@ -1,5 +1,6 @@
 """From nothing to a given quality: whole runs, with evaluation and stopping."""
 
+import contextlib
 import json
 import statistics
 import time
@@ -18,7 +19,7 @@ COAT_RUNS = ROOT / "docs" / "results" / "coat-20-seeds.json"
 METRIC = "ndcg@20"
 
 
-class Reached(Exception):  # noqa: N818
+class Reached(Exception):
     """Leaves training when validation is as good as wanted."""
 
 
@@ -69,13 +70,11 @@ def until(data: cr.Dataset, backbone: str, loss: str, goal: float) -> Row:
 
     rec = cr.Recommender(backbone, loss, preset="yahoo-r3", device="cpu")
     start = time.perf_counter()
-    try:
+    with contextlib.suppress(Reached):
         rec.fit(data, hooks=Hooks(on_eval=on_eval))
-    except Reached:
-        pass
     seconds = time.perf_counter() - start
     ensure(bool(reached), f"{backbone} {loss} stopped before its validation {METRIC} was {goal}")
-    (epochs, quality), = reached
+    ((epochs, quality),) = reached
     return {
         "what": YAHOO,
         "shape": f"{backbone} {loss}, NDCG@20 of {goal}",

@@ -18,15 +18,14 @@ SIZES = {"log": LOG, "scores": kernels.SIZES[1], "ranking": (4_000, 42_000, 40_0
 Work = Callable[[], object]
 
 
-def rows(
-    *, short: bool, threads: int, sizes: dict[str, tuple[int, ...]] = SIZES
-) -> Iterator[Row]:
+def rows(*, short: bool, threads: int, sizes: dict[str, tuple[int, ...]] = SIZES) -> Iterator[Row]:
     """Yield how much faster an epoch, the kernels and a ranking are on `threads` than on one."""
     repeats = 3 if short else 9
+    scores = kernels.ours(kernels.make_problem(*sizes["scores"]))
     works = {
         "epoch, mf infonce": _epoch("mf", sizes["log"]),
         "epoch, lightgcn infonce": _epoch("lightgcn", sizes["log"]),
-        "sampled_scores, forward and backward": kernels.ours(kernels.make_problem(*sizes["scores"])),
+        "sampled_scores, forward and backward": scores,
         "top-20, history masked": evaluation.Ranking(*sizes["ranking"]).rank,
     }
     try:
@@ -38,7 +37,7 @@ def rows(
                 } | pair(on(threads, work), on(1, work), repeats)  # fmt: skip
         cr.set_threads(threads)
         yield {"what": IN_TURN, "shape": "8 products and 8 sampled_scores", "other": "apart"} | (
-            in_turn(works["sampled_scores, forward and backward"], repeats)
+            in_turn(scores, repeats)
         )
     finally:
         cr.set_threads(threads)
@@ -87,7 +86,5 @@ def _check(shape: str, work: Work, threads: int) -> None:
     if isinstance(one, float):  # the loss of an epoch, which goes on from the one before
         ensure(0 < float(more) < one, f"{shape}: the loss went from {one} to {more}")
         return
-    same = all(
-        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, more, strict=True)
-    )
+    same = all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, more, strict=True))
     ensure(same, f"{shape}: one and {threads} threads differ")
