@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def rows(data: Path, *, short: bool) -> Iterator[Row]:
                 "shape": f"{backbone} {loss}",
                 "other": "official code",
                 "other_seconds": official[backbone],
-            } | _against(plain, official[backbone])
+                "ratio": official[backbone] / statistics.median(plain),
+            } | summary(plain)
             if adversarial:
                 shape = f"{backbone} {loss}, with an adversarial pass"
                 yield {"what": WHAT, "shape": shape} | summary(adversarial)
@@ -58,8 +60,3 @@ def split_epochs(lines: list[dict[str, Any]]) -> tuple[list[float], list[float]]
         kind = adversarial if "adversary_loss" in line else plain
         kind.append(line["seconds"] - before["seconds"])
     return plain, adversarial
-
-
-def _against(seconds: list[float], other: float) -> Row:
-    timed = summary(seconds)
-    return timed | {"ratio": other / timed["seconds"]}

@@ -154,9 +154,8 @@ def _check() -> None:
     """Compare the loss of an epoch with that of training itself, on a small log."""
     data = cr.Dataset(name="small", train=world(200, 100, 2_000))
     for backbone, loss in itertools.product(("mf", "lightgcn"), ("infonce", "advinfonce")):
-        settings = resolve_settings(
-            backbone=backbone, loss=loss, overrides={"batch_size": 256, "lr": 0.1, "epochs": 1}
-        )
+        strong = {"batch_size": 256, "lr": 0.1, "l2": 10.0, "epochs": 1}
+        settings = resolve_settings(backbone=backbone, loss=loss, overrides=strong)
         lines: list[dict[str, float]] = []
         hooks = Hooks(on_epoch=lines.append)
         cr.Recommender.from_settings(settings, device="cpu").fit(data, hooks=hooks)

@@ -30,7 +30,7 @@ def rows(data: Path, *, short: bool) -> Iterator[Row]:
     yield early_stop(coat)
     if short:
         return
-    goal = json.loads(REFERENCE.read_text(encoding="utf-8"))["quality"]["yahoo-r3"]
+    goal = json.loads(REFERENCE.read_text(encoding="utf-8"))["quality"][METRIC]
     yahoo = replace(cr.Dataset.load(data / "yahoo-r3"), tests={})
     for backbone in ("mf", "lightgcn"):
         for loss in ("infonce", "advinfonce"):

@@ -13,7 +13,12 @@ from contrarec.settings import resolve_settings
 SPEED_UP = "threads: against one thread"
 IN_TURN = "threads: torch and kernels in turn, against each by itself"
 LOG = (14_382, 1_000, 88_684)  # users, items, interactions
-SIZES = {"log": LOG, "scores": kernels.SIZES[1], "ranking": (4_000, 42_000, 40_000)}
+SIZES = {
+    "log": LOG,
+    "scores": kernels.SIZES[1],
+    "ranking": (4_000, 42_000, 40_000),
+    "product": (1_024, 1_024),
+}
 
 Work = Callable[[], object]
 
@@ -37,7 +42,7 @@ def rows(*, short: bool, threads: int, sizes: dict[str, tuple[int, ...]] = SIZES
                 } | pair(on(threads, work), on(1, work), repeats)  # fmt: skip
         cr.set_threads(threads)
         yield {"what": IN_TURN, "shape": "8 products and 8 sampled_scores", "other": "apart"} | (
-            in_turn(scores, repeats)
+            in_turn(scores, repeats, sizes["product"])
         )
     finally:
         cr.set_threads(threads)
@@ -53,13 +58,13 @@ def on(threads: int, work: Work) -> Work:
     return run
 
 
-def in_turn(kernel: Work, repeats: int, n: int = 8) -> Row:
+def in_turn(kernel: Work, repeats: int, size: tuple[int, ...], n: int = 8) -> Row:
     """Compare alternating torch's own product with a kernel, against doing first all of one.
 
     Threads of one that spin while they wait for work would slow the other down: a ratio far below
     one says so.
     """
-    a = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(0))
+    a = torch.randn(size, generator=torch.Generator().manual_seed(0))
 
     def together() -> None:
         for _ in range(n):
@@ -86,5 +91,6 @@ def _check(shape: str, work: Work, threads: int) -> None:
     if isinstance(one, float):  # the loss of an epoch, which goes on from the one before
         ensure(0 < float(more) < one, f"{shape}: the loss went from {one} to {more}")
         return
-    same = all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, more, strict=True))
-    ensure(same, f"{shape}: one and {threads} threads differ")
+    # torch's product may round otherwise on more threads, and so swap two items of a ranking
+    same = np.mean([np.mean(np.asarray(a == b)) for a, b in zip(one, more, strict=True)])
+    ensure(same > 0.999, f"{shape}: one and {threads} threads agree on {same:.2%}")

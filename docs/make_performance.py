@@ -89,7 +89,9 @@ def verdict(value: float, target: Target) -> str:
         missing = 1 - value / target["at_least"]
     else:
         missing = value / target["at_most"] - 1
-    return f"**missed by {100 * missing:.2g} %**" if missing > 0 else "reached"
+    if missing <= 0:
+        return "reached"
+    return f"**missed by {100 * missing:{'.0f' if missing >= 0.1 else '.2g'}} %**"
 
 
 def target_lines(rows: list[Row], targets: list[Target]) -> Iterator[Line]:
@@ -220,7 +222,7 @@ def content(rows: list[Row], targets: list[Target], reference: dict[str, Any]) -
             parts += [profile(members), *images("profile")]
             continue
         if name == "epoch":
-            parts.append(f"Set beside: {reference['epoch']['source']}")
+            parts.append(f"The official code is {reference['epoch']['source']}")
         parts += [section(members), *images(f"ratios-{name}")]
         if name == "scale":
             parts += images("scale-time", "scale-memory")
