@@ -31,7 +31,7 @@ def rows(
     ranking.check()
     yield {
         "what": RANKING,
-        "shape": f"{n_users} users × {n_items} items, dim {DIM}",
+        "shape": f"{n_users:,} users × {n_items:,} items, dim {DIM}",
         "other": "torch, the product alone, same blocks",
     } | pair(ranking.rank, ranking.product, 1 if short else 5)
     if data is not None:
@@ -85,6 +85,6 @@ def _whole(data: Path, short: bool) -> Row:
     want = cr.evaluate(scorer, test, backend="reference").metrics()
     ensure(got == want, f"compiled {got}, reference {want}")
     users = int((test.truth.user_counts > 0).sum())
-    shape = f"Yahoo! R3, {users} users × {yahoo.n_items} items"
+    shape = f"Yahoo! R3, {users:,} users × {yahoo.n_items:,} items"
     timed = single(lambda: cr.evaluate(scorer, test), 3 if short else 15)
     return {"what": WHOLE, "shape": shape, "rate": users / timed["seconds"]} | timed

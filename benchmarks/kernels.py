@@ -22,9 +22,9 @@ Problem = tuple[torch.Tensor, ...]
 def rows(*, short: bool, sizes: tuple[tuple[int, int, int, int], ...] = SIZES) -> Iterator[Row]:
     """Yield two rows a size: scores from a whole user table, and from the batch's own vectors."""
     for n_users, n_items, batch, n_neg in sizes:
-        shape = f"{batch} × {n_neg} of {n_items} items, dim {DIM}"
+        shape = f"{batch} × {n_neg} of {n_items:,} items, dim {DIM}"
         for vectors, which in (
-            (n_users, f"table of {n_users} users"),
+            (n_users, f"table of {n_users:,} users"),
             (batch, "the batch's user vectors alone"),
         ):
             problem = make_problem(vectors, n_items, batch, n_neg)

@@ -51,8 +51,8 @@ def rows(
         settings = resolve_settings(backbone=backbone, loss="infonce", preset="tencent")
         config = settings.training
         shape = (
-            f"{backbone} infonce, {train.n_users} users × {train.n_items} items, "
-            f"{train.nnz} interactions, steps of {config.batch_size} × {config.n_neg}"
+            f"{backbone} infonce, {train.n_users:,} users × {train.n_items:,} items, "
+            f"{train.nnz:,} interactions, steps of {config.batch_size} × {config.n_neg}"
         )
         n_steps = 10 if backbone == "mf" and not short else 2
         yield from _parts(shape, settings, train, n_steps, repeats)

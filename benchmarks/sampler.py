@@ -41,7 +41,7 @@ def rows(
         cr.set_threads(threads)
     yield {
         "what": WHAT,
-        "shape": f"{n_items} items, {n_interactions} interactions",
+        "shape": f"{n_items:,} items, {n_interactions:,} interactions",
         "threads": 1,
         "rate": batch * N_NEG / timed["seconds"],
     } | timed

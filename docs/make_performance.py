@@ -149,14 +149,18 @@ def shares(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 def profile(rows: list[Row]) -> str:
     """Say where the time of an epoch goes, and what the next wall is."""
-    found, parts = shares(rows), []
+    found, parts, walls = shares(rows), [], []
+    most = max(row["interactions"] for row in rows)
+    largest = {label(row) for row in rows if row["interactions"] == most}
     for name, of in found.items():
         first, second = sorted(of, key=lambda part: -of[part])[:2]
         parts.append(
             f"- {name}: {first} takes {100 * of[first]:.0f} % of the time, "
             f"{second} {100 * of[second]:.0f} %."
         )
-    parts.append(f"- The next wall is what takes most on the largest log: **{first}**.")
+        if name in largest:
+            walls.append(f"**{first}** ({name})")
+    parts.append(f"- The next wall is what takes most on the largest log: {'; '.join(walls)}.")
     lines = [
         {"what": name} | {part: f"{100 * share:.1f} %" for part, share in of.items()}
         for name, of in found.items()
@@ -222,7 +226,7 @@ def content(rows: list[Row], targets: list[Target], reference: dict[str, Any]) -
             parts += [profile(members), *images("profile")]
             continue
         if name == "epoch":
-            parts.append(f"The official code is {reference['epoch']['source']}")
+            parts.append(f"Set beside is {reference['epoch']['source']}")
         parts += [section(members), *images(f"ratios-{name}")]
         if name == "scale":
             parts += images("scale-time", "scale-memory")

@@ -9,7 +9,8 @@ COLOURS = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2",
     "#b07aa1", "#c9a227", "#ff9da7", "#9c755f", "#8a8a8a",
 )  # fmt: skip
-WIDTH, LEFT, LINE = 860, 390, 26
+WIDTH, MARGIN = 860, 20
+LINE = 44  # a label, and its bar below
 
 Point = tuple[float, float]
 
@@ -21,7 +22,7 @@ def ratio_bars(title: str, rows: Sequence[tuple[str, float, float | None]]) -> s
     """
     values = [1.0, *(v for _, v, _ in rows), *(t for _, _, t in rows if t is not None)]
     low, high = _decades(values)
-    place = _log_axis(low, high, LEFT, WIDTH - 60)
+    place = _log_axis(low, high, MARGIN, WIDTH - 80)
     bottom = 40 + LINE * len(rows)
     parts = [*_vertical_grid(low, high, place, 34, bottom, "×")]
     for n, (label, value, target) in enumerate(rows):
@@ -29,12 +30,12 @@ def ratio_bars(title: str, rows: Sequence[tuple[str, float, float | None]]) -> s
         missed = target is not None and value < target
         x, one = place(value), place(1.0)
         parts += [
-            _text(LEFT - 8, y + 14, label, "end"),
-            _box(min(x, one), y + 3, abs(x - one), LINE - 10, COLOURS[missed]),
-            _text(max(x, one) + 6, y + 14, f"{value:.3g}"),
+            _text(MARGIN, y + 14, label),
+            _box(min(x, one), y + 20, abs(x - one), 14, COLOURS[missed]),
+            _text(max(x, one) + 8, y + 31, f"{value:.3g}"),
         ]
         if target is not None:
-            parts.append(_stroke(place(target), y, place(target), y + LINE - 4, TEXT, 2))
+            parts.append(_stroke(place(target), y + 18, place(target), y + 36, TEXT, 2))
     return _page(title, bottom + 30, parts)
 
 
@@ -42,17 +43,17 @@ def stacked_bars(title: str, rows: Sequence[tuple[str, dict[str, float]]]) -> st
     """Draw a bar of length 1 for each (label, part → share), with a legend of the parts."""
     names = list(dict.fromkeys(name for _, parts in rows for name in parts))
     colour = dict(zip(names, COLOURS, strict=False))
-    width = WIDTH - LEFT - 20
+    width = WIDTH - 2 * MARGIN
     drawn = []
     for n, (label, shares) in enumerate(rows):
-        x, y = float(LEFT), 40 + LINE * n
-        drawn.append(_text(LEFT - 8, y + 14, label, "end"))
+        x, y = float(MARGIN), 40 + LINE * n
+        drawn.append(_text(MARGIN, y + 14, label))
         for name, share in shares.items():
-            drawn.append(_box(x, y + 2, share * width, LINE - 8, colour[name], name))
+            drawn.append(_box(x, y + 20, share * width, 14, colour[name], name))
             x += share * width
     top = 52 + LINE * len(rows)
     for n, name in enumerate(names):
-        x, y = 20 + 170 * (n % 5), top + 20 * (n // 5)
+        x, y = MARGIN + 165 * (n % 5), top + 20 * (n // 5)
         drawn += [_box(x, y, 12, 12, colour[name]), _text(x + 18, y + 11, name)]
     return _page(title, top + 20 * math.ceil(len(names) / 5) + 10, drawn)
 
@@ -140,7 +141,7 @@ def _page(title: str, height: float, parts: Sequence[str]) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
         'font-family="sans-serif" font-size="12" role="img">',
-        f'<text x="20" y="22" fill="{TEXT}" font-size="14" font-weight="bold">'
+        f'<text x="{MARGIN}" y="22" fill="{TEXT}" font-size="14" font-weight="bold">'
         f"{escape(title)}</text>",
         *parts,
         "</svg>",

@@ -446,5 +446,5 @@ def test_targets_name_what_the_benchmarks_yield() -> None:
         assert target["what"] in names or target["what"].partition(":")[0] in of_others
         assert ("at_least" in target) != ("at_most" in target)
     assert names <= {target["what"] for target in targets}
-    shapes = [f"{b} × {n} of {i} items" for _, i, b, n in kernels.SIZES]
+    shapes = [f"{b} × {n} of {i:,} items" for _, i, b, n in kernels.SIZES]
     assert shapes == [target["shape"] for target in targets if target["what"] == kernels.WHAT]

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.record import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
+LONG = "x" * 60
 SVG = "{http://www.w3.org/2000/svg}"
 TARGETS = [
     {"what": "kernels: k", "shape": "of 1000 items", "measure": "ratio", "at_least": 150},
@@ -149,7 +150,7 @@ def full(page: ModuleType) -> None:
     """A record with something in every section."""
     record(
         page,
-        row("kernels: k", "8 of 1000 items", seconds=0.002, spread=0.001, other="bmm",
+        row("kernels: k", f"8 of 1000 items, {LONG}", seconds=0.002, spread=0.001, other="bmm",
             other_seconds=0.24, ratio=121, ratio_spread=4, peak_mib=1500),
         row("evaluation: e", "<&>", seconds=3, other="product", other_seconds=2, ratio=0.7),
         row("epoch: Yahoo! R3", "mf infonce", seconds=0.2, other="official code",
@@ -175,10 +176,10 @@ def test_the_page_is_made_of_the_record_alone(page: ModuleType) -> None:
     header = ["what", "shape", "threads", "time", "set beside", "its time", "times faster"]
     assert [*header, "peak memory", "on", "commit"] in table
     time = "2 ms (spread 1 ms)"
-    figures = ["k", "8 of 1000 items", "2", time, "bmm", "240 ms", "121 × (spread 4 ×)"]
+    figures = ["k", f"8 of 1000 items, {LONG}", "2", time, "bmm", "240 ms", "121 × (spread 4 ×)"]
     assert [*figures, "1,500 MiB", "A", "abc"] in table
     assert ["q", "mf", "2", "9 s", "0.2912", "35", "A", "abc"] in table
-    assert "The official code is SOURCE" in text
+    assert "Set beside is SOURCE" in text
     assert ["A", "M", "C", "", "V"] in table
     assert page.NO_GPU in text
     assert "Recorded from 2026-01-02 to 2026-01-02." in text
@@ -191,7 +192,7 @@ def test_the_profile_says_where_the_time_goes_and_the_next_wall(page: ModuleType
     text = text_of(page)
     assert "little, 2 threads, A: scores takes 60 % of the time, sampling 30 %." in text
     assert "large, 2 threads, A: optimizer takes 60 % of the time, scores 30 %." in text
-    assert "on the largest log: **optimizer**" in text
+    assert "on the largest log: **optimizer** (large, 2 threads, A)." in text
     assert ["large, 2 threads, A", "60.0 %", "10.0 %", "30.0 %"] in cells(text)
 
 
@@ -276,6 +277,11 @@ def test_every_plot_stays_inside_its_frame(page: ModuleType) -> None:
         for box in boxes(root):
             assert 0 <= box["x"] <= box["x"] + box["width"] <= width
             assert 0 <= box["y"] <= box["y"] + box["height"] <= height
+        for text in root.iter(f"{SVG}text"):
+            assert 0 < float(text.get("y")) < height
+            wide = 7 * len(text.text)
+            left = {"end": wide, "middle": wide / 2}.get(text.get("text-anchor"), 0)
+            assert 0 <= float(text.get("x")) - left <= width - wide
 
 
 def test_a_stale_page_or_plot_is_noticed(page: ModuleType) -> None:
