@@ -340,6 +340,18 @@ def test_the_bare_product_is_of_all_users_and_items(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(torch.cat(blocks), ranking.U @ ranking.V.T)
 
 
+def test_work_that_depends_on_the_threads_is_not_timed() -> None:
+    def depends() -> torch.Tensor:
+        return torch.full((2, 2), torch.get_num_threads())
+
+    threads._check("x", lambda: torch.ones(2, 2), 2)
+    with pytest.raises(RuntimeError, match="x: one and 2 threads agree on 0.00%"):
+        threads._check("x", depends, 2)
+    losses = iter([0.5, 0.6])
+    with pytest.raises(RuntimeError, match="the loss went from 0.5 to 0.6"):
+        threads._check("x", lambda: next(losses), 2)
+
+
 @pytest.mark.parametrize("part", ["add_l2", "batch_scores", "_backward"])
 def test_a_profile_of_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     right = getattr(profile, part)
