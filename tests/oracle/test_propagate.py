@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from contrarec.backbones import LightGCN
+from contrarec.config import BackboneConfig
+from contrarec.data.interactions import Interactions
+from contrarec.data.vocabulary import Vocabulary
 from contrarec.kernels.dispatch import set_threads
 from contrarec.kernels.propagate import bipartite_graph, propagate
 
@@ -50,20 +54,146 @@ def test_value_and_gradient_agree_with_dense(shape, n_layers, backend):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # weights are kept in float32
 
 
+def gradients(out, grads, tables):
+    return torch.autograd.grad(out, tables, grads)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_naming_users_masks_value_and_gradient(n_layers, backend):
+    dense, graph, U, V = make(23, 11, 0.3, 6, torch.float64)
+    users = torch.tensor([7, 0, 22, 7])  # unsorted and repeated
+    others = torch.ones(23, dtype=torch.bool)
+    others[users] = False
+    out = propagate(graph, U, V, n_layers, users=users, backend=backend)
+    expected_users, expected_items = dense_lightgcn(dense, U, V, n_layers)
+    expected_users = expected_users * ~others[:, None]
+    assert not out[0][others].any()
+    # the gradient of a row that was not computed is ignored, even where it is not zero
+    grads = [torch.randn_like(t) for t in (U, V)]
+    got = gradients(out, grads, (U, V))
+    want = gradients((expected_users, expected_items), grads, (U, V))
+    for a, b in zip((*out, *got), (expected_users, expected_items, *want), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_naming_no_user_leaves_the_items(backend):
+    _, graph, U, V = make(9, 8, 0.4, 6, torch.float64)
+    none = torch.zeros(0, dtype=torch.int64)
+    users, items = propagate(graph, U, V, 2, users=none, backend=backend)
+    assert not users.any()
+    torch.testing.assert_close(items, propagate(graph, U, V, 2)[1])
+
+
+def test_naming_every_user_changes_no_bit_of_the_value():
+    _, graph, U, V = make(60, 30, 0.2, 16, torch.float32)
+    some = torch.arange(0, 60, 3)
+    full, named = propagate(graph, U, V, 2), propagate(graph, U, V, 2, users=torch.arange(60))
+    assert all(torch.equal(a, b) for a, b in zip(full, named, strict=True))
+    assert torch.equal(full[0][some], propagate(graph, U, V, 2, users=some)[0][some])
+
+
+def test_wrong_user_is_an_error():
+    _, graph, U, V = make(9, 8, 0.4, 6, torch.float32)
+    with pytest.raises(IndexError, match="out of bounds"):
+        propagate(graph, U, V, 2, users=torch.tensor([9]))
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_single_edge_by_hand(backend):
+    # user 0 has items 0 and 2, user 2 has item 2; user 1 and item 1 have nothing
+    graph = bipartite_graph(np.array([0, 2, 2, 3]), np.array([0, 2, 2], np.int32), 3)
+    U = torch.tensor([[1.0], [5.0], [2.0]])
+    V = torch.tensor([[4.0], [7.0], [3.0]])
+    # 1/sqrt(2·1), 1/sqrt(2·2), 1/sqrt(1·2); one layer, so each row is (E + A·E) / 2
+    a, b, c = 2**-0.5, 0.5, 2**-0.5
+    want_users = torch.tensor([[1 + a * 4 + b * 3], [5.0], [2 + c * 3]]) / 2
+    want_items = torch.tensor([[4 + a * 1], [7.0], [3 + b * 1 + c * 2]]) / 2
+    users, items = propagate(graph, U, V, 1, backend=backend)
+    torch.testing.assert_close(users, want_users)
+    torch.testing.assert_close(items, want_items)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_graph_without_edges_is_divided_by_the_layers(backend):
+    graph = bipartite_graph(np.zeros(4, np.int64), np.zeros(0, np.int32), 2)
+    U, V = torch.randn(3, 5), torch.randn(2, 5)
+    for a, b in zip(propagate(graph, U, V, 2, backend=backend), (U / 3, V / 3), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 17, 64])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-7)])
+def test_rows_of_any_length_and_width(dim, dtype, tolerance):
+    # rows of 0 to 40 edges: shorter and longer than the blocks of four and the look-ahead
+    rng = np.random.default_rng(3)
+    lengths = np.arange(41)
+    rows = [np.sort(rng.choice(50, n, replace=False)) for n in lengths]
+    indptr = np.concatenate([[0], lengths.cumsum()])
+    indices = np.concatenate(rows).astype(np.int32)
+    graph = bipartite_graph(indptr, indices, 50)
+    dense = np.zeros((41, 50), bool)
+    dense[np.repeat(np.arange(41), lengths), indices] = True
+    U, V = torch.randn(41, dim, dtype=dtype), torch.randn(50, dim, dtype=dtype)
+    got = propagate(graph, U, V, 2, backend="numba")
+    want = dense_lightgcn(dense, U.double(), V.double(), 2)
+    for a, b in zip(got, want, strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
+
+
+def test_tables_and_gradients_may_be_views():
+    _, graph, U, V = make(13, 7, 0.3, 6, torch.float64)
+    u, v = U.detach().T.contiguous().T, V.detach().repeat_interleave(2, 0)[::2]
+    assert not u.is_contiguous()
+    assert not v.is_contiguous()
+    for a, b in zip(propagate(graph, u, v, 2), propagate(graph, U, V, 2), strict=True):
+        assert torch.equal(a, b)
+    grads = [torch.randn(6, n, dtype=torch.float64).T for n in (13, 7)]
+    got = gradients(propagate(graph, U, V, 2), grads, (U, V))
+    want = gradients(propagate(graph, U, V, 2), [g.contiguous() for g in grads], (U, V))
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 def test_bit_equal_for_any_number_of_threads():
     _, graph, U, V = make(200, 90, 0.1, 64, torch.float32)
+    users = torch.arange(0, 200, 7)
+    grads = [torch.randn_like(t) for t in (U, V)]
     results, threads = [], torch.get_num_threads()
     try:
         for n in (1, 2):
             set_threads(n)
-            results.append(propagate(graph, U, V, 2, backend="numba"))
+            full, part = propagate(graph, U, V, 2), propagate(graph, U, V, 2, users=users)
+            back = (gradients(out, grads, (U, V)) for out in (full, part))
+            results.append([*full, *part, *(g for pair in back for g in pair)])
     finally:
         set_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_inputs_are_left_alone():
+@pytest.mark.parametrize("users", [None, torch.tensor([1, 4])])
+def test_inputs_are_left_alone(users):
     _, graph, U, V = make(9, 8, 0.4, 6, torch.float32)
-    before = [t.detach().clone() for t in (*graph, U, V)]
-    propagate(graph, U, V, 2)
-    assert all(torch.equal(a, b.detach()) for a, b in zip(before, (*graph, U, V), strict=True))
+    grads = [torch.randn_like(t) for t in (U, V)]
+    inputs = (*graph, U, V, *grads)
+    before = [t.detach().clone() for t in inputs]
+    gradients(propagate(graph, U, V, 2, users=users), grads, (U, V))
+    assert all(torch.equal(a, b.detach()) for a, b in zip(before, inputs, strict=True))
+
+
+def test_lightgcn_hands_the_users_on():
+    matrix = np.random.default_rng(0).random((12, 9)) < 0.4
+    indptr = np.concatenate([[0], matrix.sum(1).cumsum()])
+    train = Interactions(
+        indptr=indptr,
+        indices=matrix.nonzero()[1].astype(np.int32),
+        users=Vocabulary.of(range(12)),
+        items=Vocabulary.of(range(9)),
+    )
+    model = LightGCN(train, BackboneConfig(dim=4, n_layers=2))
+    users, items = model(torch.tensor([3]))
+    full_users, full_items = model()
+    assert torch.equal(users[3], full_users[3])
+    assert not users[4].any()
+    assert torch.equal(items, full_items)

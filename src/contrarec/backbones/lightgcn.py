@@ -36,6 +36,11 @@ class LightGCN(Backbone):
         """The normalised adjacency, on the module's device."""
         return BipartiteGraph(*(getattr(self, name) for name in BipartiteGraph._fields))
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean of the layers 0 to `n_layers`."""
-        return propagate(self.graph, self.user_table, self.item_table, self.n_layers)
+    def forward(self, users: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean of the layers 0 to `n_layers`.
+
+        Args:
+            users: `[B]`, the only users whose rows will be read; None stands for all. Naming them
+                makes a training step cheaper.
+        """
+        return propagate(self.graph, self.user_table, self.item_table, self.n_layers, users=users)

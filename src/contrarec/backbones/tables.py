@@ -11,7 +11,9 @@ class Backbone(nn.Module):
     """Base of the backbones: `user_table [n_users, dim]` and `item_table [n_items, dim]`.
 
     Called without arguments, a backbone returns the vectors that scores are computed from, with
-    the same shapes. The tables start Xavier-normal, as in the AdvInfoNCE code.
+    the same shapes. Called with the indices of a batch's users it may leave out what only other
+    users' rows need: those rows must not be read then. The tables start Xavier-normal, as in the
+    AdvInfoNCE code.
 
     Args:
         train: gives the number of users and items.

@@ -3,6 +3,9 @@
 With the symmetrically normalised adjacency `A`, LightGCN is the linear map
 `P = (1 + A + A² + … + A^L) / (L + 1)`. It is evaluated by Horner's rule, `X ← E + A·X`, so no layer
 is stored; and because `A` is symmetric, so is `P`: the backward pass is the same function.
+
+A training step reads few users. If they are named, the last product leaves the other users out, and
+so does the first product of the backward pass, to which they have nothing to add.
 """
 
 from typing import Any, NamedTuple
@@ -11,9 +14,13 @@ import numpy as np
 import torch
 
 from contrarec.kernels.dispatch import Backend, njit, prange, resolve
+from contrarec.kernels.prefetch import prefetch
 from contrarec.kernels.scores import balanced_bound, group_rows
 
 _CHUNKS = 64  # work items per parallel loop: enough to balance rows of unequal length
+_AHEAD = 16  # edges between asking for a row and adding it: about the time that memory takes
+_LINE = 64  # bytes that one prefetch loads
+_ALL = np.empty(0, np.bool_)  # the mask that leaves no row out
 
 
 class BipartiteGraph(NamedTuple):
@@ -57,6 +64,7 @@ def propagate(
     item_vectors: torch.Tensor,
     n_layers: int,
     *,
+    users: torch.Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Average the layers 0 to `n_layers` of LightGCN. Differentiable in both tables.
@@ -66,6 +74,9 @@ def propagate(
         user_vectors: `[n_users, dim]`, layer 0.
         item_vectors: `[n_items, dim]`, layer 0.
         n_layers: number of propagation steps; 0 returns the inputs.
+        users: `[B]`, indices of the only users whose rows are needed, in any order and as often
+            as they come; None stands for all. With at least one layer the rows of other users are
+            zero, and their gradients count as zero.
         backend: `auto`, `reference` or `numba`.
 
     Returns:
@@ -73,18 +84,34 @@ def propagate(
     """
     if n_layers == 0:
         return user_vectors, item_vectors
+    needed = None
+    if users is not None:
+        needed = torch.zeros(len(user_vectors), dtype=torch.bool, device=user_vectors.device)
+        needed[users] = True
     if resolve(backend, user_vectors, item_vectors) == "reference":
-        return propagate_reference(graph, user_vectors, item_vectors, n_layers)
-    users, items = _Propagate.apply(  # type: ignore[no-untyped-call]
-        graph, user_vectors, item_vectors, n_layers
+        return propagate_reference(graph, user_vectors, item_vectors, n_layers, needed)
+    user_means, item_means = _Propagate.apply(  # type: ignore[no-untyped-call]
+        graph, user_vectors, item_vectors, n_layers, needed
     )
-    return users, items
+    return user_means, item_means
 
 
 def propagate_reference(
-    graph: BipartiteGraph, user_vectors: torch.Tensor, item_vectors: torch.Tensor, n_layers: int
+    graph: BipartiteGraph,
+    user_vectors: torch.Tensor,
+    item_vectors: torch.Tensor,
+    n_layers: int,
+    needed: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute `propagate` layer by layer with torch's sparse product: the oracle of the kernel."""
+    """Compute `propagate` layer by layer with torch's sparse product: the oracle of the kernel.
+
+    Args:
+        graph: as in `propagate`.
+        user_vectors: as in `propagate`.
+        item_vectors: as in `propagate`.
+        n_layers: as in `propagate`.
+        needed: `[n_users]`, whether a user's row is needed; None stands for all.
+    """
     shape = (len(user_vectors), len(item_vectors))
     to_users = _sparse(graph[:3], shape).to(user_vectors.dtype)
     to_items = _sparse(graph[3:], shape[::-1]).to(user_vectors.dtype)
@@ -93,6 +120,8 @@ def propagate_reference(
     for _ in range(n_layers):
         users, items = to_users @ items, to_items @ users
         user_sum, item_sum = user_sum + users, item_sum + items
+    if needed is not None:
+        user_sum = user_sum.where(needed[:, None], 0.0)
     return user_sum / (n_layers + 1), item_sum / (n_layers + 1)
 
 
@@ -104,44 +133,82 @@ def _sparse(half: tuple[torch.Tensor, ...], shape: tuple[int, int]) -> torch.Ten
 class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, graph: BipartiteGraph, users: torch.Tensor, items: torch.Tensor, n_layers: int
+        ctx: Any,
+        graph: BipartiteGraph,
+        users: torch.Tensor,
+        items: torch.Tensor,
+        n_layers: int,
+        needed: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.graph, ctx.n_layers = graph, n_layers
-        return _horner(graph, users, items, n_layers)
+        ctx.needed = _ALL if needed is None else needed.numpy()
+        return _horner(graph, users, items, n_layers, _ALL, ctx.needed)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         users, items = grads
-        return None, *_horner(ctx.graph, users, items, ctx.n_layers), None
+        return None, *_horner(ctx.graph, users, items, ctx.n_layers, ctx.needed, _ALL), None, None
 
 
 def _horner(
-    graph: BipartiteGraph, users: torch.Tensor, items: torch.Tensor, n_layers: int
+    graph: BipartiteGraph,
+    users: torch.Tensor,
+    items: torch.Tensor,
+    n_layers: int,
+    given: np.ndarray,
+    needed: np.ndarray,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    # `given` and `needed` are masks of users: whose vectors count, and whose results are asked for
     to_users = [tensor.numpy() for tensor in graph[:3]]
     to_items = [tensor.numpy() for tensor in graph[3:]]
     base_users = users.detach().contiguous().numpy()
     base_items = items.detach().contiguous().numpy()
     x_users, x_items = base_users, base_items
     for layer in range(1, n_layers + 1):
-        scale = base_users.dtype.type(1.0 / (n_layers + 1) if layer == n_layers else 1.0)
-        next_users, next_items = np.empty_like(base_users), np.empty_like(base_items)
-        _add_product(*to_users, x_items, base_users, scale, next_users)
-        _add_product(*to_items, x_users, base_items, scale, next_items)
+        first, last = layer == 1, layer == n_layers
+        scale = base_users.dtype.type(1.0 / (n_layers + 1) if last else 1.0)
+        rows = needed if last else _ALL
+        next_users = np.zeros_like(base_users) if len(rows) else np.empty_like(base_users)
+        next_items = np.empty_like(base_items)
+        _add_product(*to_users, x_items, _ALL, base_users, given, scale, rows, next_users)
+        columns = given if first else _ALL
+        _add_product(*to_items, x_users, columns, base_items, _ALL, scale, _ALL, next_items)
         x_users, x_items = next_users, next_items
     return torch.from_numpy(x_users), torch.from_numpy(x_items)
 
 
 @njit
-def _add_product(indptr, indices, weights, x, base, scale, out):  # type: ignore[no-untyped-def]
-    # out[r] = scale * (base[r] + sum over the row of weights * x[column]), four columns at a time
+def _add_product(  # type: ignore[no-untyped-def]
+    indptr, indices, weights, x, x_given, base, base_given, scale, needed, out
+):
+    # out[r] = scale * (base[r] + sum over the row of weights * x[column]), four columns at a time.
+    # Masks, each empty or one flag a row: what is not given counts as zero; a row of `out` that is
+    # not needed is left as it is.
     d = x.shape[1]
+    step = _LINE // x.itemsize
+    last = len(indices) - 1
     for c in prange(_CHUNKS):
         for r in range(balanced_bound(indptr, c, _CHUNKS), balanced_bound(indptr, c + 1, _CHUNKS)):
+            if len(needed) > 0 and not needed[r]:
+                continue
             acc = out[r]
-            acc[:] = base[r]
+            if len(base_given) > 0 and not base_given[r]:
+                acc[:] = 0
+            else:
+                acc[:] = base[r]
             q, end = indptr[r], indptr[r + 1]
+            if len(x_given) > 0:
+                for p in range(q, end):
+                    if x_given[indices[p]]:
+                        x0, w0 = x[indices[p]], weights[p]
+                        for k in range(d):
+                            acc[k] += w0 * x0[k]
+                q = end
             while q + 4 <= end:
+                for p in range(q + _AHEAD, q + _AHEAD + 4):
+                    ahead = indices[min(p, last)]
+                    for k in range(0, d, step):
+                        prefetch(x, ahead, k)
                 x0, x1 = x[indices[q]], x[indices[q + 1]]
                 x2, x3 = x[indices[q + 2]], x[indices[q + 3]]
                 w0, w1, w2, w3 = weights[q], weights[q + 1], weights[q + 2], weights[q + 3]
@@ -149,6 +216,9 @@ def _add_product(indptr, indices, weights, x, base, scale, out):  # type: ignore
                     acc[k] += (w0 * x0[k] + w1 * x1[k]) + (w2 * x2[k] + w3 * x3[k])
                 q += 4
             while q < end:
+                ahead = indices[min(q + _AHEAD, last)]
+                for k in range(0, d, step):
+                    prefetch(x, ahead, k)
                 x0 = x[indices[q]]
                 w0 = weights[q]
                 for k in range(d):
