@@ -12,6 +12,9 @@ import torch
 
 from contrarec.kernels.dispatch import Backend, njit, prange, resolve
 from contrarec.kernels.grouping import CHUNKS, balanced_bound, group_rows
+from contrarec.kernels.prefetch import prefetch_row
+
+_AHEAD = 16  # edges between asking for a row and adding it: about the time that memory takes
 
 
 class BipartiteGraph(NamedTuple):
@@ -139,12 +142,15 @@ def _horner(
 def _add_product(indptr, indices, weights, x, base, scale, out):  # type: ignore[no-untyped-def]
     # out[r] = scale * (base[r] + sum over the row of weights * x[column]), four columns at a time
     d = x.shape[1]
+    last = len(indices) - 1
     for c in prange(CHUNKS):
         for r in range(balanced_bound(indptr, c, CHUNKS), balanced_bound(indptr, c + 1, CHUNKS)):
             acc = out[r]
             acc[:] = base[r]
             q, end = indptr[r], indptr[r + 1]
             while q + 4 <= end:
+                for p in range(q + _AHEAD, q + _AHEAD + 4):
+                    prefetch_row(x, indices[min(p, last)])
                 x0, x1 = x[indices[q]], x[indices[q + 1]]
                 x2, x3 = x[indices[q + 2]], x[indices[q + 3]]
                 w0, w1, w2, w3 = weights[q], weights[q + 1], weights[q + 2], weights[q + 3]
