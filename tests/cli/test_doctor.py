@@ -48,13 +48,13 @@ def test_a_wrong_gradient_is_seen(contrarec: Call, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_wrong_order_is_seen(contrarec: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = topk.masked_top_k_reference
+    whole = topk.merge_top_k_reference
 
     def reversed_(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
         items, best = whole(*arguments)  # type: ignore[arg-type]
         return items[:, ::-1], best[:, ::-1]
 
-    monkeypatch.setattr(topk, "masked_top_k_reference", reversed_)
+    monkeypatch.setattr(topk, "merge_top_k_reference", reversed_)
     report = json.loads(contrarec("doctor", "--json").out)
     assert [name for name, test in report["kernels"].items() if not test["ok"]] == ["masked_top_k"]
 

@@ -46,9 +46,9 @@ def examine() -> dict[str, Any]:
         # numba chooses its threading layer when the first parallel kernel runs
         numba: Any = import_module("numba")
         threads |= {"numba": numba.get_num_threads(), "numba_layer": numba.threading_layer()}
-        kernel: Any = topk._top_k
+        kernel: Any = topk._merge
         folder = Path(kernel.stats.cache_path)
-        cache = {"path": str(folder), "writable": any(folder.glob("topk._top_k-*.nbi"))}
+        cache = {"path": str(folder), "writable": any(folder.glob("topk._merge-*.nbi"))}
     device = resolve_device("auto")
     return {
         "ok": all(test["ok"] for test in tests.values()),
