@@ -1,6 +1,7 @@
 """`contrarec doctor`: what it reports, and that it sees a broken kernel."""
 
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -21,6 +22,8 @@ def test_report(contrarec: Call) -> None:
     assert report["ok"]
     assert report["versions"]["torch"] == version("torch")
     assert report["threads"]["torch"] == torch.get_num_threads()
+    assert 1 <= report["threads"]["cores"] <= (os.cpu_count() or 1)
+    assert report["threads"]["numba"] == report["threads"]["torch"]
     assert report["threads"]["numba_layer"] in ("omp", "tbb", "workqueue")
     assert set(report["extras"]) >= {"dev"}
     assert {name for name, test in report["kernels"].items() if test["ok"]} == {

@@ -34,11 +34,14 @@ def examine() -> dict[str, Any]:
     """Return the report of `contrarec doctor`."""
     import torch
 
-    from contrarec.kernels.dispatch import HAS_NUMBA
+    from contrarec.kernels.dispatch import HAS_NUMBA, usable_cores
     from contrarec.model import resolve_device
 
     tests = _test_kernels() if HAS_NUMBA else {}
-    threads: dict[str, Any] = {"torch": torch.get_num_threads()}
+    threads: dict[str, Any] = {
+        "cores": usable_cores(),
+        "torch": torch.get_num_threads(),
+    }
     cache: dict[str, Any] = {"path": None, "writable": True}
     if HAS_NUMBA:
         from contrarec.kernels import topk
@@ -164,7 +167,7 @@ def _text(report: dict[str, Any]) -> str:
         f"Python {report['python']} on {report['platform']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in report["versions"].items()),
         f"device: {report['device']} ({report['device_name']})",
-        f"threads: torch {threads['torch']}{layer}",
+        f"threads: torch {threads['torch']}{layer}; usable cores: {threads['cores']}",
         f"kernels: {report['backend']}",
         f"numba caches in: {report['numba_cache']['path']}",
     ]

@@ -1,5 +1,9 @@
 """Which twin of a kernel runs, and on how many threads."""
 
+import math
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -7,6 +11,8 @@ import torch
 from contrarec.errors import BackendError, ConfigError, unknown
 
 Backend = Literal["auto", "reference", "numba"]
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 if TYPE_CHECKING:
 
@@ -27,6 +33,10 @@ else:
 
         HAS_NUMBA = True
         _MOST_THREADS = numba.config.NUMBA_NUM_THREADS
+        # numba's OpenMP layer, loaded after torch, runs on torch's OpenMP and its threads: one
+        # pool. Any other layer brings threads of its own, which those of torch, still spinning
+        # from the last operation, keep off the cores. The variable NUMBA_THREADING_LAYER wins.
+        numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
         prange = numba.prange
         # Reassociation is allowed (dot products must vectorise); NaN and inf keep their meaning,
         # since a diverged model has to be noticed.
@@ -65,8 +75,8 @@ def resolve(backend: Backend, *tensors: torch.Tensor) -> Literal["reference", "n
     if backend == "reference":
         return "reference"
     on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
-    if backend == "auto":
-        return "numba" if HAS_NUMBA and on_cpu else "reference"
+    if backend == "auto" and not (HAS_NUMBA and on_cpu):
+        return "reference"
     if not HAS_NUMBA:
         raise BackendError(
             "backend 'numba' was asked for and numba is not installed: pip install numba"
@@ -74,11 +84,28 @@ def resolve(backend: Backend, *tensors: torch.Tensor) -> Literal["reference", "n
     if not on_cpu:
         devices = sorted({tensor.device.type for tensor in tensors})
         raise BackendError(f"backend 'numba' runs on the CPU, got tensors on {', '.join(devices)}")
+    _follow_torch()
     return "numba"
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may keep busy: those it may run on, within its quota.
+
+    A container's quota (cgroup v1 or v2) is in CPU time; a part of a core counts as a core.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _quota(_CGROUPS))))
+
+
 def set_threads(n: int) -> None:
-    """Let torch and the compiled kernels use `n` threads each; they take turns, never both at once.
+    """Let torch, its BLAS and the compiled kernels use `n` threads: one pool, taking turns.
+
+    The number is torch's, and the compiled kernels follow it at every call, in every Python thread.
+    Left alone it is what torch chooses (`OMP_NUM_THREADS`, or all cores), at most `usable_cores()`.
+    Polars fixes its number when it is imported: it follows if that is still to come.
 
     Raises:
         ConfigError: `n` is smaller than 1.
@@ -87,4 +114,31 @@ def set_threads(n: int) -> None:
         raise ConfigError(f"`threads` must be at least 1, got {n}.")
     torch.set_num_threads(n)
     if HAS_NUMBA:
-        numba.set_num_threads(min(n, _MOST_THREADS))
+        _follow_torch()
+    if "polars" not in sys.modules:
+        os.environ["POLARS_MAX_THREADS"] = str(n)
+
+
+def _follow_torch() -> None:
+    n = torch.get_num_threads()
+    numba.set_num_threads(min(n, _MOST_THREADS))
+    if torch.get_num_threads() != n:  # the first call starts numba's threads, and resets OpenMP's
+        torch.set_num_threads(n)
+
+
+def _quota(root: Path) -> float:
+    """Return the cores that the control group of this process is given; infinity if unlimited."""
+    try:
+        limit, period = (root / "cpu.max").read_text().split()  # v2
+    except (OSError, ValueError):
+        try:
+            limit, period = (
+                (root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        except OSError:
+            return math.inf
+    return int(limit) / int(period) if limit != "max" and int(limit) > 0 else math.inf
+
+
+if torch.get_num_threads() > usable_cores():
+    torch.set_num_threads(usable_cores())
