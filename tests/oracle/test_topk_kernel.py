@@ -191,7 +191,7 @@ def test_blocks_of_items_give_the_ranking_of_the_whole(backend, widths, k):
         set(mask[1][mask[0][u] : mask[0][u + 1]].tolist()) | set(np.flatnonzero(~candidates))
         for u in rows
     ]
-    expected = naive_top_k(scores.nan_to_num(0).numpy(), k, banned)
+    expected = naive_top_k(torch.where(scores.isnan(), 0, scores).numpy(), k, banned)
     expected[0][[4, 5]], expected[1][[4, 5]] = -1, np.nan
     cpu, first = torch.device("cpu"), 0
     keys = empty_keys(9, k, cpu)

@@ -128,6 +128,10 @@ def test_cores_that_the_process_may_not_use_do_not_count(tmp_path, monkeypatch):
 
 
 def test_the_default_is_within_the_usable_cores():
-    code = "import contrarec.kernels.dispatch as d, torch; print(torch.get_num_threads(), d.usable_cores())"
+    code = """
+import torch
+from contrarec.kernels.dispatch import usable_cores
+print(torch.get_num_threads(), usable_cores())
+"""
     threads, cores = map(int, in_new_process(code, OMP_NUM_THREADS="64").split())
     assert threads == cores

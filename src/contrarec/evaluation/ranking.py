@@ -69,7 +69,7 @@ class DotScorer:
             `[b, w]` scores of consecutive items.
         """
         vectors = self._vectors(users)
-        for items in self.item_vectors.split(len(memory) // len(users)):
+        for items in torch.split(self.item_vectors, len(memory) // len(users)):
             tile = memory[: len(users) * len(items)].view(len(users), len(items))
             yield torch.mm(vectors, items.T, out=tile)
 

@@ -79,7 +79,9 @@ def empty_keys(n_rows: int, k: int, device: torch.device) -> torch.Tensor:
     return torch.full((n_rows, k), _EMPTY, device=device)
 
 
-def csr_tensors(csr: Csr, device: torch.device) -> CsrTensors:
+def csr_tensors(
+    csr: tuple[NDArray[np.integer], NDArray[np.integer]], device: torch.device
+) -> CsrTensors:
     """Bring a CSR onto a device; on the CPU it shares its memory where that has the right types."""
     indptr = np.require(csr[0], np.int64, ["C", "W"])  # torch warns of what it may not write
     indices = np.require(csr[1], np.int32, ["C", "W"])
