@@ -83,8 +83,8 @@ def test_tiles_change_nothing(tables, mask, monkeypatch, backend, tile):
 def test_memory_of_tiles(n_users, block_size):
     scorer = dot_scorer(torch.zeros(n_users, 2), torch.zeros(300_000, 2))
     size, memory = ranking._block(scorer, n_users, 300_000, block_size)
-    assert size <= (block_size or 1024)
-    assert len(memory) <= 1 << 21
+    assert size <= (block_size or 512)
+    assert len(memory) <= 1 << 19
     shapes = [tuple(tile.shape) for tile in scorer.tiles(np.arange(size), memory)]
     assert sum(width for _, width in shapes) == 300_000
     assert len(memory) == size * max(width for _, width in shapes)

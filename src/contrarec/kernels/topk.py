@@ -65,7 +65,7 @@ def masked_top_k(
     device = scores.device
     keys = merge_top_k(
         empty_keys(n_rows, k, device),
-        scores.detach(),
+        scores,
         mask=None if mask is None else csr_tensors(mask, device),
         rows=None if rows is None else torch.tensor(rows, dtype=torch.int64, device=device),
         candidates=None if candidates is None else torch.tensor(candidates, device=device),
@@ -114,7 +114,7 @@ def merge_top_k(
     Returns:
         The keys, descending in each row: what `read_keys` reads.
     """
-    scores = scores.to(torch.float32)
+    scores = scores.detach().to(torch.float32)
     if resolve(backend, keys, scores) == "reference":
         return merge_top_k_reference(keys, scores, first, mask, rows, candidates)
     values = scores.contiguous().numpy()
