@@ -90,7 +90,7 @@ class Entrant:
     spent: float = 0.0
     """Seconds of wall clock in its turns: training and being evaluated."""
     ended: str = ""
-    """`patience`, `budget` or `failed: …`; `trial …` if another setting was better."""
+    """`patience`, `budget`, `total` or `failed: …`; `trial …` if another setting was better."""
     _runner: Runner | None = None
 
     @property
@@ -139,21 +139,29 @@ class Entrant:
 
 
 def race(
-    entries: Sequence[Sequence[Entrant]], *, trial: float, budget: float, patience: int
+    entries: Sequence[Sequence[Entrant]],
+    *,
+    trial: float,
+    budget: float,
+    total: float,
+    patience: int,
 ) -> Iterator[Entrant]:
     """Try every setting of every entry, then let the best of each train on in turns.
 
-    Taking turns spreads what else the machine does over all of them alike.
+    The turn goes to whoever has had the least time. That spreads what else the machine does over
+    all of them alike, and whenever it ends, those still going have had the same time.
 
     Args:
         entries: the settings of each.
         trial: seconds of wall clock for each setting to show what it is worth; always one turn.
         budget: seconds of wall clock for the setting that goes on, its trial included.
+        total: seconds of wall clock after which nobody gets another turn.
         patience: evaluations in a row without a better validation value that end a run.
 
     Yields:
         Entrants as they end: those that lost a trial, then the others.
     """
+    began = time.perf_counter()
     everyone = [entrant for settings in entries for entrant in settings]
     try:
         going = []
@@ -168,12 +176,14 @@ def race(
                     yield entrant
             going.append(best)
         while going:
-            for entrant in going:
-                if not entrant.ended:
-                    entrant.turn(budget, patience)
-                if entrant.ended:
-                    yield entrant
-            going = [entrant for entrant in going if not entrant.ended]
+            entrant = min(going, key=lambda entrant: entrant.spent)
+            if not entrant.ended and time.perf_counter() - began >= total:
+                entrant.end("total")
+            if not entrant.ended:
+                entrant.turn(budget, patience)
+            if entrant.ended:
+                going.remove(entrant)
+                yield entrant
     finally:
         for entrant in everyone:
             entrant.end("interrupted")

@@ -63,6 +63,7 @@ class Course:
 
     def __init__(self, data: cr.Dataset, about: Json, options: argparse.Namespace) -> None:
         self._data, self._about, self._options = data, about, options
+        self._preset = data.name if data.name in preset_names() else None
         self._folder = Path(tempfile.mkdtemp(prefix="peers-", dir=options.environments))
         self._log = self._folder / "train.npz"
         train = data.train
@@ -103,7 +104,7 @@ class Course:
             "seed": self._options.seed,
             "threads": self._options.threads,
             "every": entry["every"],
-            "preset": self._data.name if self._data.name in preset_names() else None,
+            "preset": self._preset if entry.get("preset") else None,
             "folder": str(folder),
         }
         script = HERE / "runners" / f"on_{entry['library']}.py"
@@ -224,6 +225,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trial", type=float, default=10.0, help="seconds for each setting")
     parser.add_argument("--budget", type=float, default=300.0, help="seconds for each entry")
+    parser.add_argument("--total", type=float, default=1400.0, help="seconds for all together")
     parser.add_argument("--patience", type=int, default=10, help="evaluations without a better one")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="see install.py")
     parser.add_argument("--results", type=Path, default=HERE / "results.csv")
@@ -259,12 +261,18 @@ def measure(options: argparse.Namespace) -> None:
         (row["library"], row["model"])
         for row in read_rows(options.results)
         if all(row[name] == str(session[name]) for name in SESSION)
-        and row["ended"] in ("patience", "budget")
+        and row["ended"] in ("patience", "budget", "total")
     }
     course = Course(data, about, options)
     try:
         entries = [course.entrants(entry) for entry in wanted(about["entry"], done, options)]
-        ended = race(entries, trial=options.trial, budget=options.budget, patience=options.patience)
+        ended = race(
+            entries,
+            trial=options.trial,
+            budget=options.budget,
+            total=options.total,
+            patience=options.patience,
+        )
         for entrant in ended:
             append_rows(options.results, rows_of(entrant, session))
             name = " ".join(entrant.name)

@@ -42,7 +42,7 @@ class Run:
     negatives: str
     interactions: int
     ended: str
-    """`patience`, `budget` or `failed: …`; `trial …` if another setting was better."""
+    """`patience`, `budget`, `total` or `failed: …`; `trial …` if another setting was better."""
     points: tuple[Point, ...]
 
     @property

@@ -86,6 +86,9 @@ class Track:
             measure=self.measure,
         )
 
+    def run(self, entries: Any, **limits: float) -> Iterator[Any]:
+        return self.race.race(entries, **{"trial": 0, "budget": 60, "total": 60} | limits)
+
     def measure(self, vectors: Path, on_test: bool) -> float:
         with np.load(vectors) as arrays:
             value = float(arrays["users"][0, 0])
@@ -104,7 +107,7 @@ def values(entrant: Any) -> list[float]:
 
 def test_patience_counts_evaluations_since_the_first_best(track: Track) -> None:
     only = track.entrant(worth=[0.1, 0.3, 0.2, 0.3, 0.1])
-    ended = list(track.race.race([[only]], trial=0, budget=60, patience=3))
+    ended = list(track.run([[only]], patience=3))
     assert ended == [only]
     assert values(only) == pytest.approx([0.1, 0.3, 0.2, 0.3, 0.1])  # 3 after the one in place 2
     assert only.ended == "patience"
@@ -119,7 +122,7 @@ def test_budget_ends_a_run_and_the_seconds_are_of_training_alone(track: Track) -
     only = track.entrant(worth=list(range(99)), seconds=0.05, every=2)
     slow = track.measure
     only.measure = lambda *asked: (time.sleep(0.2), slow(*asked))[1]
-    list(track.race.race([[only]], trial=0, budget=1.2, patience=9))
+    list(track.run([[only]], trial=0, budget=1.2, patience=9))
     assert only.ended == "budget"
     assert [point["epoch"] for point in only.points] == [2, 4, 6]  # .1 + .2 + .2 s a turn
     assert 1.2 <= only.spent < 3
@@ -130,7 +133,7 @@ def test_budget_ends_a_run_and_the_seconds_are_of_training_alone(track: Track) -
 
 def test_the_better_setting_goes_on_after_the_trial(track: Track) -> None:
     fast, slow = track.entrant(worth=[0.2, 0.4, 0.4]), track.entrant(worth=[0.3])
-    ended = list(track.race.race([[fast, slow]], trial=0, budget=60, patience=2))
+    ended = list(track.run([[fast, slow]], patience=2))
     # a trial of no seconds is one turn: .2 against .3
     assert [entrant.ended for entrant in ended] == ["trial", "patience"]
     assert ended == [fast, slow]
@@ -139,28 +142,30 @@ def test_the_better_setting_goes_on_after_the_trial(track: Track) -> None:
 
 def test_equal_settings_keep_the_first(track: Track) -> None:
     first, second = track.entrant(worth=[0.2]), track.entrant(worth=[0.2])
-    ended = list(track.race.race([[first, second]], trial=0, budget=60, patience=1))
+    ended = list(track.run([[first, second]], patience=1))
     assert ended == [second, first]
 
 
 def test_a_trial_lasts_as_long_as_it_is_told(track: Track) -> None:
     both = [track.entrant(worth=list(range(99)), seconds=0.05) for _ in range(2)]
-    list(track.race.race([both], trial=0.5, budget=0.5, patience=9))
+    list(track.run([both], trial=0.5, budget=0.5, patience=9))
     assert [entrant.ended for entrant in both] == ["budget", "trial"]
     assert all(3 <= len(entrant.points) <= 10 for entrant in both)
 
 
-def test_entries_take_turns(track: Track) -> None:
-    a, b = track.entrant(worth=[1, 2, 3, 3]), track.entrant(worth=[101, 102, 103, 103])
-    list(track.race.race([[a], [b]], trial=0, budget=60, patience=1))
-    valid = [value for value, on_test in track.measured if not on_test]
-    assert valid == [1, 101, 2, 102, 3, 103, 3, 103]
+def test_the_turn_goes_to_whoever_has_had_the_least_time(track: Track) -> None:
+    worth = list(range(99))
+    quick, slow = track.entrant(worth=worth, seconds=0.02), track.entrant(worth=worth, seconds=0.3)
+    ended = list(track.run([[quick], [slow]], total=3, patience=9))
+    assert {entrant.ended for entrant in ended} == {"total"}
+    assert abs(quick.spent - slow.spent) < 0.5  # at most a turn of the slow one apart
+    assert len(quick.points) > 3 * len(slow.points) > 3
 
 
 def test_a_runner_that_fails_is_told_of_and_the_others_go_on(track: Track) -> None:
     broken, sound = track.entrant(worth=[0.9], breaks=1), track.entrant(worth=[0.1])
     other = track.entrant(worth=[0.1], breaks=2)
-    ended = list(track.race.race([[broken, sound], [other]], trial=0, budget=60, patience=1))
+    ended = list(track.run([[broken, sound], [other]], patience=1))
     assert broken.ended == "trial, failed: RuntimeError: out of luck"
     assert sound.ended == "patience"
     assert other.ended == "failed: RuntimeError: out of luck"
@@ -174,19 +179,19 @@ def test_vectors_that_diverged_are_a_failure(track: Track) -> None:
         raise DataError("scores must not be NaN")
 
     only.measure = diverged
-    list(track.race.race([[only]], trial=0, budget=60, patience=1))
+    list(track.run([[only]], patience=1))
     assert only.ended == "failed: scores must not be NaN"
 
 
 def test_vectors_must_give_the_librarys_own_scores(track: Track) -> None:
     wrong = track.entrant(worth=[0.1], off=0.01)
-    list(track.race.race([[wrong]], trial=0, budget=60, patience=1))
+    list(track.run([[wrong]], patience=1))
     assert wrong.ended.startswith("failed: ValueError: the vectors do not give the library's scor")
 
 
 def test_nobody_is_left_running_when_the_race_is_broken_off(track: Track) -> None:
     a, b = track.entrant(worth=[0.1]), track.entrant(worth=list(range(99)))
-    going = track.race.race([[a], [b]], trial=0, budget=60, patience=1)
+    going = track.run([[a], [b]], patience=1)
     assert next(going) is a
     process = b._runner._process
     going.close()
@@ -314,7 +319,7 @@ def test_entries_that_have_been_measured_are_not_chosen(tmp_path: Path) -> None:
 def test_rows_are_appended_and_read_back(track: Track, tmp_path: Path) -> None:
     run, summary = load("run"), load("summary")
     only = track.entrant(worth=[0.1, 0.3, 0.2], every=2)
-    list(track.race.race([[only]], trial=0, budget=60, patience=1))
+    list(track.run([[only]], patience=1))
     session = dict.fromkeys(summary.SESSION, "x") | {"started": "now", "interactions": 3}
     path = tmp_path / "results.csv"
     for _ in range(2):
@@ -329,7 +334,7 @@ def test_rows_are_appended_and_read_back(track: Track, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert one.points[1].seconds == pytest.approx(only.points[1]["seconds"], abs=1e-4)
     never = track.entrant(worth=[0.1], breaks=1)
-    list(track.race.race([[never]], trial=0, budget=60, patience=1))
+    list(track.run([[never]], patience=1))
     (row,) = run.rows_of(never, session)
     assert row["ended"] == "failed: RuntimeError: out of luck"
     assert "epoch" not in row
@@ -406,7 +411,7 @@ def test_contrarecs_own_runner_races(tmp_path: Path) -> None:
     course = run.Course(data, {"environment": {}}, options)
     entry = {"library": "contrarec", "model": "mf bpr", "every": 5, "settings": [{"lr": 0.05}]}
     entries = [course.entrants(entry)]
-    (only,) = list(race.race(entries, trial=0, budget=20, patience=2))
+    (only,) = list(race.race(entries, trial=0, budget=20, total=60, patience=2))
     assert only.ended == "patience"
     assert only.hello == {"version": cr.__version__, "negatives": 64}
     assert only.best > 0.9  # the held-out diagonal is the only item left of the user's colour
