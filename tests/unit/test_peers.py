@@ -119,16 +119,16 @@ def test_patience_counts_evaluations_since_the_first_best(track: Track) -> None:
 
 
 def test_budget_ends_a_run_and_the_seconds_are_of_training_alone(track: Track) -> None:
-    only = track.entrant(worth=list(range(99)), seconds=0.05, every=2)
-    slow = track.measure
-    only.measure = lambda *asked: (time.sleep(0.2), slow(*asked))[1]
-    list(track.run([[only]], trial=0, budget=1.2, patience=9))
+    only = track.entrant(worth=list(range(99)), seconds=0.05, every=4)
+    quick = track.measure
+    only.measure = lambda *asked: (time.sleep(0.2), quick(*asked))[1]
+    list(track.run([[only]], budget=1.5, patience=9))
     assert only.ended == "budget"
-    assert [point["epoch"] for point in only.points] == [2, 4, 6]  # .1 + .2 + .2 s a turn
-    assert 1.2 <= only.spent < 3
+    assert [point["epoch"] for point in only.points] == [4, 8, 12]  # .2 + .2 + .2 s a turn
+    assert 1.5 <= only.spent < 3
     seconds = [point["seconds"] for point in only.points]
-    assert 0.1 <= seconds[0] < 0.2
-    assert 0.3 <= seconds[2] < 0.5  # 6 epochs; with the evaluations between it would be over .7
+    assert 0.2 <= seconds[0] < 0.4  # .05 an epoch, each counted once
+    assert 0.6 <= seconds[2] < 1.2  # with the evaluations between it would be over 1.4
 
 
 def test_the_better_setting_goes_on_after_the_trial(track: Track) -> None:
@@ -252,6 +252,7 @@ def test_the_page_is_worked_out_from_the_rows() -> None:
         rows("old", [(1, 1.0, 0.99, ".1")], commit="before")
         + rows("quick", [(1, 1.0, 0.37, ".1"), (2, 2.0, 0.395, ".2")])
         + rows("quick", [(1, 0.5, 0.1, ".1")], setting="lr=1", ended="trial")
+        + rows("later", [(4, 40.0, 0.4, ".1")], library="contrarec")
         + rows("late", [(4, 8.0, 0.37, ".3"), (8, 16.0, 0.4, ".4")], library="contrarec")
     )
     # levels .32, .36, .38 and .396 of the best, .4
@@ -409,7 +410,7 @@ def test_contrarecs_own_runner_races(tmp_path: Path) -> None:
     )
     options = Namespace(environments=tmp_path, threads=1, seed=0)
     course = run.Course(data, {"environment": {}}, options)
-    entry = {"library": "contrarec", "model": "mf bpr", "every": 5, "settings": [{"lr": 0.05}]}
+    entry = {"library": "contrarec", "model": "mf infonce", "every": 5, "settings": [{"lr": 0.05}]}
     entries = [course.entrants(entry)]
     (only,) = list(race.race(entries, trial=0, budget=20, total=60, patience=2))
     assert only.ended == "patience"
