@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -232,6 +233,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run what has been measured, too")
     parser.add_argument("--tables", action="store_true", help="only make the tables anew")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that runners and files are cleared
     if not options.tables:
         try:
             measure(options)
