@@ -2,12 +2,11 @@
 
 import json
 import sys
-import time
 import tomllib
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,27 +35,36 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-# a runner that "trains" by sleeping; its options say what it is worth after each epoch
+# a runner on a clock of its own: an epoch takes `seconds`, writing vectors takes 100; its options
+# say what it is worth after each epoch
 FAKE = """
-import sys, time
+from types import SimpleNamespace
 import numpy as np
-from turns import Turns
+import turns
 
-turns = Turns()
-job = turns.job
+now = 0.0
+turns.time = SimpleNamespace(perf_counter=lambda: now)
+ours = turns.Turns()
+job = ours.job
 print("a library's own chatter")
-turns.begin(version="1.0", negatives=3)
+ours.begin(version="1.0", negatives=3)
 epoch = 0
+worth = job.options["worth"]
+
+
+def vectors():
+    global now
+    now += 100
+    return np.full((job.n_users, 1), worth[min(epoch, len(worth)) - 1]), np.ones((job.n_items, 1))
+
+
 while True:
     epoch += 1
-    time.sleep(job.options["seconds"])
+    now += job.options["seconds"]
     if epoch == job.options.get("breaks"):
         raise RuntimeError("out of luck")
-    worth = job.options["worth"]
-    U = np.full((job.n_users, 1), worth[min(epoch, len(worth)) - 1])
-    V = np.ones((job.n_items, 1))
-    off = job.options.get("off", 0.0)
-    turns.trained(lambda: (U, V), lambda user: V @ U[user] + off)
+    score = worth[min(epoch, len(worth)) - 1] + job.options.get("off", 0.0)
+    ours.trained(vectors, lambda user: np.full(job.n_items, score))
 """
 
 
@@ -64,7 +72,8 @@ class Track:
     """A place where fake runners race."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.race = folder, load("race")
+        self.folder, self.race, self.now = folder, load("race"), 0.0
+        self.race.time = SimpleNamespace(perf_counter=lambda: self.now)
         (folder / "fake.py").write_text(FAKE, encoding="utf-8")
         np.savez(folder / "log.npz", indptr=[0, 1, 3], indices=[0, 1, 2], n_items=4)
         self.measured: list[tuple[float, bool]] = []
@@ -83,13 +92,14 @@ class Track:
             name=("fake", "fake"),
             setting=options,
             start=lambda: self.race.Runner(command, variables, folder / "log.txt"),
-            measure=self.measure,
+            measure=lambda *asked: self.measure(*asked, takes=every * seconds),
         )
 
     def run(self, entries: Any, **limits: float) -> Iterator[Any]:
         return self.race.race(entries, **{"trial": 0, "budget": 60, "total": 60} | limits)
 
-    def measure(self, vectors: Path, on_test: bool) -> float:
+    def measure(self, vectors: Path, on_test: bool, takes: float) -> float:
+        self.now += 0 if on_test else takes
         with np.load(vectors) as arrays:
             value = float(arrays["users"][0, 0])
         self.measured.append((value, on_test))
@@ -119,16 +129,12 @@ def test_patience_counts_evaluations_since_the_first_best(track: Track) -> None:
 
 
 def test_budget_ends_a_run_and_the_seconds_are_of_training_alone(track: Track) -> None:
-    only = track.entrant(worth=list(range(99)), seconds=0.05, every=4)
-    quick = track.measure
-    only.measure = lambda *asked: (time.sleep(0.2), quick(*asked))[1]
-    list(track.run([[only]], budget=1.5, patience=9))
+    only = track.entrant(worth=list(range(99)), seconds=0.5, every=4)
+    list(track.run([[only]], budget=6, patience=9))
     assert only.ended == "budget"
-    assert [point["epoch"] for point in only.points] == [4, 8, 12]  # .2 + .2 + .2 s a turn
-    assert 1.5 <= only.spent < 3
-    seconds = [point["seconds"] for point in only.points]
-    assert 0.2 <= seconds[0] < 0.4  # .05 an epoch, each counted once
-    assert 0.6 <= seconds[2] < 1.2  # with the evaluations between it would be over 1.4
+    assert only.spent == 6
+    points = [(point["epoch"], point["seconds"]) for point in only.points]
+    assert points == [(4, 2.0), (8, 4.0), (12, 6.0)]  # and none of the 100 s for vectors
 
 
 def test_the_better_setting_goes_on_after_the_trial(track: Track) -> None:
@@ -147,19 +153,18 @@ def test_equal_settings_keep_the_first(track: Track) -> None:
 
 
 def test_a_trial_lasts_as_long_as_it_is_told(track: Track) -> None:
-    both = [track.entrant(worth=list(range(99)), seconds=0.05) for _ in range(2)]
-    list(track.run([both], trial=0.5, budget=0.5, patience=9))
+    both = [track.entrant(worth=list(range(99)), seconds=1) for _ in range(2)]
+    list(track.run([both], trial=4, budget=6, patience=9))
     assert [entrant.ended for entrant in both] == ["budget", "trial"]
-    assert all(3 <= len(entrant.points) <= 10 for entrant in both)
+    assert [len(entrant.points) for entrant in both] == [6, 4]
 
 
 def test_the_turn_goes_to_whoever_has_had_the_least_time(track: Track) -> None:
     worth = list(range(99))
-    quick, slow = track.entrant(worth=worth, seconds=0.02), track.entrant(worth=worth, seconds=0.3)
-    ended = list(track.run([[quick], [slow]], total=3, patience=9))
+    quick, slow = track.entrant(worth=worth, seconds=1), track.entrant(worth=worth, seconds=4)
+    ended = list(track.run([[quick], [slow]], total=24, patience=9))
     assert {entrant.ended for entrant in ended} == {"total"}
-    assert abs(quick.spent - slow.spent) < 0.5  # at most a turn of the slow one apart
-    assert len(quick.points) > 3 * len(slow.points) > 3
+    assert [len(entrant.points) for entrant in (quick, slow)] == [12, 3]
 
 
 def test_a_runner_that_fails_is_told_of_and_the_others_go_on(track: Track) -> None:
