@@ -17,9 +17,10 @@ from benchmarks.worlds import histories
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.model import Model
+from contrarec.optimizers import make_adam
 from contrarec.sampling import Sampler
 from contrarec.settings import Settings, resolve_settings
-from contrarec.training.loop import Hooks, add_l2, batch_scores
+from contrarec.training.loop import Hooks, add_batch_l2, batch_scores, left_to_lazy_adam
 
 PARTS = (
     "sampling",
@@ -74,7 +75,8 @@ class Epoch:
         model = Model(settings, train, torch.device("cpu"))
         self.backbone, self.loss, self.cosine = model.backbone, model.loss, model.cosine
         self.l2, self.negatives = config.l2, not published
-        self.optimizer = torch.optim.Adam(self.backbone.parameters(), lr=config.lr, fused=True)
+        self.lazy = left_to_lazy_adam(self.backbone, config)
+        self.optimizer = make_adam(self.backbone.parameters(), lr=config.lr, lazy=self.lazy)
         self.sampler = Sampler(
             train,
             batch_size=config.batch_size,
@@ -107,7 +109,7 @@ class Epoch:
             vectors = backbone()
             lap("propagation")
             leaves = tuple(table.detach().requires_grad_() for table in vectors)
-            pos, neg = batch_scores(leaves, batch, self.cosine)
+            pos, neg = batch_scores(leaves, batch, self.cosine, sparse_grad=self.lazy)
             lap("scores")
             value = self.loss(pos, neg, **context)
             lap("loss")
@@ -120,7 +122,7 @@ class Epoch:
             _backward(vectors, of_vectors)
             del of_vectors
             lap("propagation, backward")
-            add_l2(backbone, batch, self.l2, negatives=self.negatives)
+            add_batch_l2(backbone, batch, self.l2, negatives=self.negatives)
             lap("L2")
             optimizer.step()
             lap("optimizer")

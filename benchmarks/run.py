@@ -17,7 +17,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import contrarec as cr
-from benchmarks import epoch, evaluation, kernels, profile, quality, sampler, threads
+from benchmarks import (
+    epoch,
+    evaluation,
+    gpu,
+    kernels,
+    profile,
+    propagation,
+    quality,
+    sampler,
+    scale,
+    threads,
+)
 from benchmarks.record import ROOT, Row, append, environment, with_peak
 
 Options = argparse.Namespace
@@ -25,11 +36,14 @@ Options = argparse.Namespace
 BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "kernels": lambda o: kernels.rows(short=o.short),
     "sampler": lambda o: sampler.rows(short=o.short, threads=o.threads),
+    "propagation": lambda o: propagation.rows(o.data, short=o.short),
     "evaluation": lambda o: evaluation.rows(o.data, short=o.short),
     "threads": lambda o: threads.rows(short=o.short, threads=o.threads),
     "profile": lambda o: profile.rows(o.data, short=o.short),
     "epoch": lambda o: epoch.rows(o.data, short=o.short),
     "quality": lambda o: quality.rows(o.data, short=o.short),
+    "scale": lambda o: scale.rows(short=o.short, threads=o.threads),
+    "gpu": lambda o: gpu.rows(),  # noqa: ARG005 - every benchmark is called alike
 }
 ON_DATA = ("epoch", "quality")
 """Those that are nothing without real data."""

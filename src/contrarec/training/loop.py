@@ -105,7 +105,7 @@ def fit(
         seed=seed,
         device=device,
     )
-    lazy = _lazy(backbone, config)
+    lazy = left_to_lazy_adam(backbone, config)
     optimizer = make_adam(backbone.parameters(), lr=config.lr, lazy=lazy)
     state, best, kl = State(), dict[str, torch.Tensor](), KLTrace(data.n_users, device)
     checkpoint = Checkpoint(folder, backbone, loss, optimizer, identity or {}) if folder else None
@@ -228,7 +228,7 @@ def add_batch_l2(backbone: Backbone, batch: Batch, strength: float, *, negatives
     add_l2(backbone.item_table, batch.items if negatives else batch.items[:, 0], weight)
 
 
-def _lazy(backbone: Backbone, config: TrainingConfig) -> bool:
+def left_to_lazy_adam(backbone: Backbone, config: TrainingConfig) -> bool:
     """Whether the tables are left to lazy Adam; where a graph mixes all rows, none is untouched."""
     if not backbone.row_sparse:
         if config.optimizer == "lazy_adam":
