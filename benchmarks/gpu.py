@@ -51,6 +51,7 @@ def measure(ours: Callable[[], object], theirs: Callable[[], object] | None = No
     first = [pair[0] for pair in times]
     row: Row = {"seconds": statistics.median(first), "spread": max(first) - min(first)}
     if theirs:
+        row["other"] = "torch"
         row["other_seconds"] = statistics.median(pair[1] for pair in times)
         row["ratio"] = statistics.median(pair[1] / pair[0] for pair in times)
     return row
@@ -110,7 +111,7 @@ def scores(of_card: float) -> Iterator[Row]:
             # rows gathered forwards, for either gradient, and both gradients written
             n_bytes = vector * (3 * batch * n_neg + n_users + n_items)
             yield {
-                "what": "sampled_scores (cosine) on a GPU",
+                "what": "gpu: sampled_scores, cosine",
                 "shape": f"{batch} × {n_neg} of {n_items} items, dim 64, {dtype}".replace(
                     "torch.", ""
                 ),
@@ -145,7 +146,7 @@ def propagation(n_users: int, n_items: int, nnz: int, of_card: float) -> Iterato
     # each layer gathers a row per interaction both ways, reads the base and writes the result
     n_bytes = 2 * 2 * 4 * 64 * (len(indices) + n_users + n_items)
     yield {
-        "what": "LightGCN, 2 layers, on a GPU",
+        "what": "gpu: LightGCN, 2 layers",
         "shape": f"{n_users} × {n_items}, {len(indices)} interactions, dim 64",
     } | bandwidth(measure(ours, torchs), n_bytes, of_card)
 
@@ -180,7 +181,7 @@ def sampler(n_users: int, n_items: int, nnz: int) -> Iterator[Row]:
             raise RuntimeError("the sampler draws other batches on the GPU than on the CPU")
     without_waiting(ours)
     yield {
-        "what": "batch drawn on a GPU",
+        "what": "gpu: a batch drawn",
         "shape": f"2048 × 128 of {n_items} items, {len(indices)} interactions",
     } | measure(ours, copied)
 
@@ -197,7 +198,7 @@ def budget() -> Iterator[Row]:
 
     torch.testing.assert_close(ours(), reference(), rtol=1e-6, atol=0)
     without_waiting(ours)
-    yield {"what": "KL budget on a GPU", "shape": "2048 × 128"} | measure(ours, reference)
+    yield {"what": "gpu: KL budget", "shape": "2048 × 128"} | measure(ours, reference)
 
 
 def epochs() -> Iterator[Row]:
@@ -216,7 +217,7 @@ def epochs() -> Iterator[Row]:
             :-2
         ]  # the last evaluates, two have adversaries
         yield {
-            "what": "epoch on a GPU",
+            "what": "gpu: epoch",
             "shape": f"{backbone} advinfonce, {data.train.nnz} interactions",
             "seconds": statistics.median(plain),
             "spread": max(plain) - min(plain),
@@ -229,7 +230,13 @@ def rows() -> Iterator[Row]:
         return
     card = torch.cuda.get_device_name()
     of_card = card_bandwidth()
-    yield {"card": card, "what": "copy on a GPU", "shape": "1 GiB", "bytes_per_second": of_card}
+    yield {
+        "card": card,
+        "what": "gpu: copy, bytes",
+        "shape": "1 GiB",
+        "rate": of_card,
+        "seconds": (2 << 30) / of_card,
+    }
     for part in (
         scores(of_card),
         propagation(14_382, 1_000, 129_179, of_card),

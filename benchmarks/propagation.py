@@ -1,6 +1,6 @@
 """LightGCN's propagation, two layers, forward and backward, against torch's sparse product.
 
-What was tried and left out stands in `docs/results/propagation-experiments.json`.
+What was tried and left out stands in `benchmarks/propagation-experiments.json`.
 """
 
 from collections.abc import Iterator

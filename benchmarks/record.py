@@ -28,6 +28,7 @@ NUMBERS = (
     "ratio",  # median of the paired ratios: how many times faster than the other
     "ratio_spread",
     "rate",  # a second
+    "bandwidth_share",  # of the card's memory bandwidth
     "peak_mib",  # resident memory of the process while the benchmark ran
     "expected_mib",  # parameters, optimizer state and interactions
     "interactions",

@@ -64,10 +64,10 @@ def measured(rows: list[Row], target: Target) -> Iterator[tuple[Row, float]]:
     The target's `shape` is a part of the row's. Its `measure` is a column; or `memory`, the peak
     over what is expected; or `growth`, the longest time over that of the fewest interactions.
     """
-    named = [row for row in rows if row["what"] == target["what"]]
+    named = [row | {"setting": setting(row)} for row in rows if row["what"] == target["what"]]
     found = [row for row in named if target["shape"] in row["shape"]]
     if target["measure"] == "growth":
-        for group in grouped(found, ("threads", *WHERE)).values():
+        for group in grouped(found, ("setting", "threads", *WHERE)).values():
             first = min(group, key=lambda row: row["interactions"])
             slowest = max(group, key=lambda row: row["seconds"])
             if len(group) > 1:
@@ -122,6 +122,7 @@ def section(rows: list[Row]) -> str:
             "its time": with_spread(row["other_seconds"], None, seconds),
             "times faster": with_spread(row["ratio"], row["ratio_spread"], times),
             "a second": with_spread(row["rate"], None, rate),
+            "of the bandwidth": with_spread(row["bandwidth_share"], None, "{:.2f}".format),
             "NDCG@20": with_spread(row["quality"], None, "{:.4f}".format),
             "epochs": with_spread(row["epochs"], None, "{:.0f}".format),
             "peak memory": with_spread(row["peak_mib"], None, mib),
@@ -197,14 +198,18 @@ def plots(rows: list[Row], targets: list[Target]) -> dict[str, str]:
 
 
 def scale_series(rows: list[Row], what: str, column: str) -> dict[str, list[tuple[float, float]]]:
-    """Return curves over the number of interactions, by backbone and threads."""
+    """Return curves over the number of interactions, by setting and threads."""
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row["what"] == what:
-            backbone = "lightgcn" if "lightgcn" in row["shape"] else "mf"
-            name = f"{backbone}, {count(row['threads'], 'thread')}, {row['on']}"
+            name = f"{setting(row)}, {count(row['threads'], 'thread')}, {row['on']}"
             series.setdefault(name, []).append((row["interactions"], row[column]))
     return series
+
+
+def setting(row: Row) -> str:
+    """Return what a row's shape says beside the number of interactions before its colon."""
+    return str(row["shape"].rpartition(": ")[2])
 
 
 def content(rows: list[Row], targets: list[Target], reference: dict[str, Any]) -> str:

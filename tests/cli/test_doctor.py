@@ -39,7 +39,7 @@ def test_text(contrarec: Call) -> None:
 def test_a_wrong_gradient_is_seen(contrarec: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = scores.sampled_scores_reference
 
-    def detached(u: torch.Tensor, *rest: torch.Tensor, cosine: bool) -> torch.Tensor:
+    def detached(u: torch.Tensor, *rest: torch.Tensor, cosine: bool, **_: bool) -> torch.Tensor:
         return whole(u, *rest, cosine=cosine) + 1e-3 * u.sum()
 
     monkeypatch.setattr(scores, "sampled_scores_reference", detached)

@@ -352,12 +352,12 @@ def test_work_that_depends_on_the_threads_is_not_timed() -> None:
         threads._check("x", lambda: next(losses), 2)
 
 
-@pytest.mark.parametrize("part", ["add_l2", "batch_scores", "_backward"])
+@pytest.mark.parametrize("part", ["add_batch_l2", "batch_scores", "_backward"])
 def test_a_profile_of_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     right = getattr(profile, part)
     other = {
-        "add_l2": lambda *_, **__: None,
-        "batch_scores": lambda tables, batch, _: right(tables, batch, False),
+        "add_batch_l2": lambda *_, **__: None,
+        "batch_scores": lambda tables, batch, _, **__: right(tables, batch, False),
         "_backward": lambda tables, grads: right(tables, [-grad for grad in grads]),
     }
     monkeypatch.setattr(profile, part, other[part])

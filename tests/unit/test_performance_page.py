@@ -117,13 +117,14 @@ def test_targets_are_set_beside_what_was_measured(page: ModuleType) -> None:
         row("kernels: other", "8 of 1000 items", ratio=8, seconds=1),
         row("sampler: s", "x", rate=1.25e7, seconds=1, threads=1),
         row("startup: help", "", seconds=0.36),
-        row(time, "1000 interactions, mf", interactions=1000, seconds=2e-6),
-        row(time, "9000 interactions, mf", interactions=9000, seconds=1e-6),
-        row(time, "4000 interactions, mf", interactions=4000, seconds=6e-6),
-        row(time, "500 interactions, mf", interactions=500, seconds=1e-6, threads=1),
-        row(time, "9000 interactions, lightgcn", interactions=9000, seconds=9e-6),
-        row(memory, "1000 interactions, mf", interactions=1000, peak_mib=300, expected_mib=200),
-        row(memory, "9000 interactions, mf", interactions=9000, peak_mib=900, expected_mib=300),
+        row(time, "1000 interactions: mf", interactions=1000, seconds=2e-6),
+        row(time, "9000 interactions: mf", interactions=9000, seconds=1e-6),
+        row(time, "4000 interactions: mf", interactions=4000, seconds=6e-6),
+        row(time, "500 interactions: mf", interactions=500, seconds=1e-6, threads=1),
+        row(time, "9000 interactions: mf, large batches", interactions=9000, seconds=7e-6),
+        row(time, "9000 interactions: lightgcn", interactions=9000, seconds=9e-6),
+        row(memory, "1000 interactions: mf", interactions=1000, peak_mib=300, expected_mib=200),
+        row(memory, "9000 interactions: mf", interactions=9000, peak_mib=900, expected_mib=300),
     )
     lines = [list(line.values()) for line in page.target_lines(rows, TARGETS)]
     assert lines == [
@@ -132,9 +133,9 @@ def test_targets_are_set_beside_what_was_measured(page: ModuleType) -> None:
         ["kernels: k", "8 of 1000 items, alone", "2", "at least 150 ×", "300 ×", "reached", "A"],
         ["sampler: s", "x", "1", "at least 10 million", "12.5 million", "reached", "A"],
         ["startup: help", "", "2", "at most 300 ms", "360 ms", "**missed by 20 %**", "A"],
-        [time, "4000 interactions, mf", "2", "at most 1.5 ×", "3 ×", "**missed by 100 %**", "A"],
-        [memory, "1000 interactions, mf", "2", "at most 2 ×", "1.5 ×", "reached", "A"],
-        [memory, "9000 interactions, mf", "2", "at most 2 ×", "3 ×", "**missed by 50 %**", "A"],
+        [time, "4000 interactions: mf", "2", "at most 1.5 ×", "3 ×", "**missed by 100 %**", "A"],
+        [memory, "1000 interactions: mf", "2", "at most 2 ×", "1.5 ×", "reached", "A"],
+        [memory, "9000 interactions: mf", "2", "at most 2 ×", "3 ×", "**missed by 50 %**", "A"],
         ["gpu: never", "", "", "at least 2 ×", "–", "not measured", ""],
     ]  # fmt: skip
 
@@ -158,10 +159,10 @@ def full(page: ModuleType) -> None:
         row("quality: q", "mf", seconds=9, quality=0.2912, epochs=35),
         *parts("large", 9_000, optimizer=6.0, sampling=1.0, scores=3.0),
         *parts("little", 500, optimizer=0.1, sampling=0.3, scores=0.6),
-        row("scale: time per interaction", "1 mf", interactions=1e6, seconds=2e-6),
-        row("scale: time per interaction", "2 mf", interactions=1e8, seconds=2.5e-6),
-        row("scale: peak memory", "1 mf", interactions=1e6, peak_mib=500, expected_mib=300),
-        row("scale: peak memory", "2 mf", interactions=1e8, peak_mib=9000, expected_mib=8000),
+        row("scale: time per interaction", "1: mf", interactions=1e6, seconds=2e-6),
+        row("scale: time per interaction", "2: mf", interactions=1e8, seconds=2.5e-6),
+        row("scale: peak memory", "1: mf", interactions=1e6, peak_mib=500, expected_mib=300),
+        row("scale: peak memory", "2: mf", interactions=1e8, peak_mib=9000, expected_mib=8000),
     )  # fmt: skip
     page.main([])
 
