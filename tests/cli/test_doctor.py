@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from cli.tools import Answer
+from cli.tools import Answer, run_process
 from contrarec.kernels import scores, topk
 
 Call = Callable[..., Answer]
@@ -28,6 +28,11 @@ def test_report(contrarec: Call) -> None:
     assert {name for name, test in report["kernels"].items() if test["ok"]} == {
         "sampled_scores", "draw_batch", "propagate", "budget_multiplier", "masked_top_k", "in_rows",
     }  # fmt: skip
+
+
+def test_a_command_waits_without_keeping_cores_busy() -> None:
+    answer = run_process("doctor", "--json")
+    assert json.loads(answer.out)["threads"]["wait_policy"] == "passive"
 
 
 def test_text(contrarec: Call) -> None:

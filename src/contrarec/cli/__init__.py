@@ -1,6 +1,7 @@
 """The command line: one file per sub-command, nothing heavy imported before a command runs."""
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Importing torch makes a million objects that stay: looking for garbage among them at every
     # 700 new ones, and once more at the end, would take a third of the time of a short command.
     gc.set_threshold(100_000)
+    # Threads that wait by sleeping: spinning ones keep the last one off its core where something
+    # else runs, and every operation of both takes a time slice. OpenMP reads this when it loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return _run(sys.argv[1:])
     finally:

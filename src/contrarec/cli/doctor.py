@@ -1,5 +1,6 @@
 """`contrarec doctor`: what is installed, what will be used, and whether the kernels are right."""
 
+import os
 import platform
 import re
 import time
@@ -41,6 +42,7 @@ def examine() -> dict[str, Any]:
     threads: dict[str, Any] = {
         "cores": usable_cores(),
         "torch": torch.get_num_threads(),
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
     }
     cache: dict[str, Any] = {"path": None, "writable": True}
     if HAS_NUMBA:
@@ -167,7 +169,8 @@ def _text(report: dict[str, Any]) -> str:
         f"Python {report['python']} on {report['platform']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in report["versions"].items()),
         f"device: {report['device']} ({report['device_name']})",
-        f"threads: torch {threads['torch']}{layer}; usable cores: {threads['cores']}",
+        f"threads: torch {threads['torch']}{layer}; usable cores: {threads['cores']}"
+        f"; waiting: {threads['wait_policy'] or 'as OpenMP does by itself'}",
         f"kernels: {report['backend']}",
         f"numba caches in: {report['numba_cache']['path']}",
     ]

@@ -145,7 +145,9 @@ def set_threads(n: int) -> None:
 
     The number is torch's, and the compiled kernels follow it at every call, in every Python thread.
     Left alone it is what torch chooses (`OMP_NUM_THREADS`, or all cores), at most `usable_cores()`.
-    Polars fixes its number when it is imported: it follows if that is still to come.
+    Polars fixes its number when it is imported: it follows if that is still to come. On a machine
+    that runs other things, too, set `OMP_WAIT_POLICY=passive` before torch is imported, as the
+    command line does: threads then sleep while they wait instead of spinning.
 
     Raises:
         ConfigError: `n` is smaller than 1.
