@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from contrarec.data.rows import count, first_fall, offsets, pack
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError
 
@@ -46,7 +47,7 @@ class Interactions:
                 f"`indices` must lie in [0, {self.n_items}), "
                 f"got {self.indices.min()} to {self.indices.max()}."
             )
-        if self.nnz and not (np.diff(self.keys) > 0).all():
+        if first_fall(self.indptr, self.indices) is not None:
             raise DataError("`indices` must be strictly ascending in each row.")
         for name in ("time", "weight"):
             values = getattr(self, name)
@@ -87,31 +88,8 @@ class Interactions:
                 raise DataError(
                     f"`{name}_index` must lie in [0, {size}), got {index.min()} to {index.max()}."
                 )
-        keys = user_index.astype(np.int64) * len(items) + item_index
-        if not (keys[1:] > keys[:-1]).all():  # files are often sorted already
-            order = np.argsort(keys, kind="stable")
-            keys = keys[order]
-            time = None if time is None else time[order]
-            weight = None if weight is None else weight[order]
-        first = np.ones(len(keys), dtype=bool)
-        first[1:] = keys[1:] != keys[:-1]
-        if not first.all():
-            starts = np.flatnonzero(first)
-            time = None if time is None else np.maximum.reduceat(time, starts)
-            weight = None if weight is None else np.add.reduceat(weight, starts)
-        pairs = keys[first]
-        rows = pairs // max(len(items), 1)
-        indptr = np.zeros(len(users) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(rows, minlength=len(users)), out=indptr[1:])
-        return cls(
-            indptr=indptr,
-            indices=(pairs - rows * len(items)).astype(np.int32),
-            users=users,
-            items=items,
-            time=time,
-            weight=None if weight is None else weight.astype(np.float32),
-            n_duplicates=len(keys) - len(pairs),
-        )
+        rows = pack(user_index, item_index, len(users), len(items), time, weight)
+        return cls(users=users, items=items, **rows._asdict())
 
     @property
     def n_users(self) -> int:
@@ -155,17 +133,17 @@ class Interactions:
     @cached_property
     def item_counts(self) -> np.ndarray:
         """`[n_items]` int64, interactions with each item."""
-        counts: np.ndarray = np.bincount(self.indices, minlength=self.n_items)
-        return counts
+        return count(self.indices, self.n_items)
 
     def select(self, keep: np.ndarray) -> "Interactions":
         """Return the interactions where `keep` (bool `[nnz]`) is true, in the same vocabularies."""
         if keep.shape != (self.nnz,) or keep.dtype != bool:
             raise DataError(f"`keep` must be bool [{self.nnz}], got {keep.dtype} {keep.shape}.")
-        before = np.zeros(self.nnz + 1, dtype=np.int64)
-        np.cumsum(keep, out=before[1:])
+        counts = np.zeros(self.n_users, dtype=np.int64)
+        filled = np.flatnonzero(self.user_counts)  # so that each sum ends where the next one starts
+        counts[filled] = np.add.reduceat(keep, self.indptr[filled], dtype=np.int64)
         return Interactions(
-            indptr=before[self.indptr],
+            indptr=offsets(counts),
             indices=self.indices[keep],
             users=self.users,
             items=self.items,

@@ -85,6 +85,8 @@ class Vocabulary:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
+        if self is other:
+            return True
         return self.ids.dtype == other.ids.dtype and self.ids.equals(other.ids)
 
     __hash__ = None  # type: ignore[assignment]  # compared by content
