@@ -1,5 +1,6 @@
 """Who interacted with what: compressed sparse rows and the ids they stand for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,6 +10,8 @@ from scipy.sparse import csr_matrix
 from contrarec.data.rows import count, first_fall, offsets, pack
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError
+
+_BLOCK = 1 << 22  # interactions looked at at a time, where a number for each pair is needed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,8 +124,7 @@ class Interactions:
     @property
     def keys(self) -> np.ndarray:
         """`[nnz]` int64, `user * n_items + item`: one ascending number per pair."""
-        keys: np.ndarray = self.rows.astype(np.int64) * self.n_items + self.indices
-        return keys
+        return self._keys(range(self.n_users))
 
     @cached_property
     def user_counts(self) -> np.ndarray:
@@ -154,10 +156,31 @@ class Interactions:
     def isin(self, other: "Interactions") -> np.ndarray:
         """Tell for each pair, bool `[nnz]`, whether `other` (in the same vocabularies) has it."""
         self._check_same(other)
-        mine, theirs = self.keys, other.keys
-        place = np.searchsorted(theirs, mine)
-        found: np.ndarray = np.append(theirs, -1)[place] == mine
+        found = np.empty(self.nnz, dtype=bool)
+        for users in self._blocks():
+            mine, theirs = self._keys(users), other._keys(users)
+            place = np.searchsorted(theirs, mine)
+            part = slice(self.indptr[users.start], self.indptr[users.stop])
+            found[part] = np.append(theirs, -1)[place] == mine
         return found
+
+    def _blocks(self) -> Iterator[range]:
+        """Yield ranges of users that have about `_BLOCK` interactions together, or one user."""
+        start = 0
+        while start < self.n_users:
+            wanted = self.indptr[start] + _BLOCK
+            stop = int(np.searchsorted(self.indptr, wanted, side="right")) - 1
+            stop = max(stop, start + 1)
+            yield range(start, stop)
+            start = stop
+
+    def _keys(self, users: range) -> np.ndarray:
+        """Return int64 `user * n_items + item` of the interactions of some consecutive users."""
+        indptr = self.indptr[users.start : users.stop + 1]
+        first = np.arange(users.start, users.stop) * self.n_items
+        keys: np.ndarray = np.repeat(first, np.diff(indptr))
+        keys += self.indices[indptr[0] : indptr[-1]]
+        return keys
 
     def union(self, other: "Interactions") -> "Interactions":
         """Return the pairs of either, in the same vocabularies.
@@ -191,6 +214,8 @@ class Interactions:
         Raises:
             DataError: an id with interactions is not in them.
         """
+        if users is self.users and items is self.items:
+            return self
         if users == self.users and items == self.items:
             return replace(self, users=users, items=items)
         pairs = []

@@ -19,6 +19,7 @@ class Lookup:
     def __init__(self, ids: pl.Series) -> None:
         from contrarec.kernels.rows import fill_table
 
+        self._ids = ids
         self._seed = next(seed for seed in count() if _keys(ids, seed).n_unique() == len(ids))
         self._keys = _keys(ids, self._seed).to_numpy()
         self._table = np.full(1 << (2 * len(ids)).bit_length(), -1, np.int32)
@@ -26,6 +27,15 @@ class Lookup:
 
     def __call__(self, ids: pl.Series) -> np.ndarray:
         """Return the index of each id, `[n]` int32; the ids must be in the vocabulary."""
+        return self._places(ids)
+
+    def missing(self, ids: pl.Series) -> pl.Series:
+        """Return those of any ids that are not in the vocabulary: each is compared itself."""
+        places = self._places(ids)
+        found = self._ids.gather(np.maximum(places, 0)) == ids
+        return ids.filter(~found | pl.Series(places < 0))
+
+    def _places(self, ids: pl.Series) -> np.ndarray:
         from contrarec.kernels.rows import find_keys
 
         places = np.empty(len(ids), np.int32)

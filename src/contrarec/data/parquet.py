@@ -37,8 +37,8 @@ def read_parquet(path: Path, asked: ColumnNames) -> pl.DataFrame:
 def stream_parquet(path: Path, asked: ColumnNames) -> Interactions | None:
     """Read a log in the memory of the result, of its distinct ids and of some batches.
 
-    The first pass collects the distinct ids and counts the users', the second one writes each
-    pair where it belongs.
+    The ids are collected first; then the pairs of each user are counted, and at last each pair is
+    written where it belongs.
 
     Args:
         path: the file.
@@ -56,9 +56,11 @@ def stream_parquet(path: Path, asked: ColumnNames) -> Interactions | None:
         schema = log.scan.collect_schema()
         if schema.get("time") == pl.String or not compiled_pays(log.height()):
             return None
-        users, counts = log.distinct("user")
-        items, _ = log.distinct("item")
+        users, items = log.distinct("user"), log.distinct("item")
         find_user, find_item = Lookup(users), Lookup(items)
+        counts = np.zeros(len(users), np.int64)
+        for batch in log.batches("user"):
+            np.add.at(counts, find_user(batch["user"]), 1)
         values = [role for role in ("time", "weight") if role in schema]
         kinds = log.clean(log.scan.head(0).collect(), 0)
         builder = RowBuilder(
@@ -74,7 +76,9 @@ def stream_parquet(path: Path, asked: ColumnNames) -> Interactions | None:
             )
     del find_user, find_item
     return Interactions(
-        users=Vocabulary.of(users), items=Vocabulary.of(items), **builder.finish()._asdict()
+        users=Vocabulary(users, distinct=True),
+        items=Vocabulary(items, distinct=True),
+        **builder.finish()._asdict(),
     )
 
 
@@ -100,17 +104,21 @@ class _ParquetLog:
         """Count the rows, which the file's footer tells."""
         return int(self.scan.select(pl.len()).collect().item())
 
-    def distinct(self, role: str) -> tuple[pl.Series, np.ndarray]:
-        """Return the distinct ids, ascending, and how often each occurs."""
-        groups = self.scan.group_by(role).len().collect(engine="streaming")
-        try:
-            ids = self.clean(groups.select(role), 0)
-        except DataError:
-            for _ in self.batches(role):  # finds the row
-                pass
-            raise
-        counted = ids.with_columns(groups["len"]).sort(role)
-        return counted[role], counted["len"].to_numpy()
+    def distinct(self, role: str) -> pl.Series:
+        """Return the distinct ids, ascending; new ones pile up until it pays to merge them."""
+        known: list[pl.Series] = []
+        fresh: list[pl.Series] = []
+        find: Lookup | None = None
+        for batch in self.batches(role):
+            ids = batch[role]
+            fresh.append((find.missing(ids) if find else ids).unique())
+            if not known or sum(map(len, fresh)) > max(len(known[0]) // 2, _BATCH):
+                known, fresh = [pl.concat([*known, pl.concat(fresh).unique()])], []
+                find = Lookup(known[0])
+        del find
+        frame = pl.concat([*known, *fresh]).unique().to_frame()
+        ids = frame.lazy().sort(role).collect(engine="streaming")[role]
+        return ids
 
     def batches(self, *roles: str) -> Iterator[pl.DataFrame]:
         """Yield the rows in order, their columns brought to their types."""
