@@ -117,8 +117,7 @@ class _ParquetLog:
                 find = Lookup(known[0])
         del find
         frame = pl.concat([*known, *fresh]).unique().to_frame()
-        ids = frame.lazy().sort(role).collect(engine="streaming")[role]
-        return ids
+        return frame.lazy().sort(role).collect(engine="streaming")[role]
 
     def batches(self, *roles: str) -> Iterator[pl.DataFrame]:
         """Yield the rows in order, their columns brought to their types."""
