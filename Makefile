@@ -30,8 +30,8 @@ fmt: $(VENV)/dev.stamp  ## rewrite the code in house style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/base.stamp  ## time the kernels and an epoch
-	$(BIN)/python benchmarks/run.py $(or $(ARGS),--short)
+bench: $(VENV)/base.stamp  ## time the hot paths in short (ARGS='kernels' for the record of some)
+	$(BIN)/python -m benchmarks.run $(or $(ARGS),--short)
 
 docs: $(VENV)/docs.stamp  ## build the pages into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

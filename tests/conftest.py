@@ -1,10 +1,18 @@
 """What several test files need."""
 
 import os
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+
+# Without a GPU the Triton kernels run in Triton's interpreter, on CPU tensors. Triton reads this
+# when it is imported, which torch does at its own time.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from contrarec.kernels.dispatch import set_threads
 
@@ -32,3 +40,14 @@ def data_dir() -> Callable[[str], Path]:
         pytest.skip(reason)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """Where the Triton kernels run: on a GPU, or on the CPU in Triton's interpreter."""
+    if find_spec("triton") is None:
+        reason = "triton is not installed, so the kernels for GPUs are not tested"
+        if os.environ.get("CI") == "true" and sys.platform == "linux":
+            pytest.fail(f"{reason}; with CI=true that is a failure")
+        pytest.skip(reason)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

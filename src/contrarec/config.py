@@ -19,6 +19,8 @@ from contrarec.toml import read_toml as read_toml
 
 T = TypeVar("T")
 
+OptimizerName = Literal["auto", "adam", "lazy_adam"]
+
 ALIASES = {
     "Ks": "ks",
     "embed_size": "dim",
@@ -62,6 +64,10 @@ class TrainingConfig:
     adversary."""
     lr: float = 1e-3
     """Learning rate of Adam."""
+    optimizer: OptimizerName = "auto"
+    """`adam`; `lazy_adam`, which moves only the rows that a batch touched (not for a graph
+    backbone, whose gradient reaches every row); or `auto`: lazy from 200,000 users and items on,
+    where Adam would spend most of a step on rows without a gradient."""
     batch_size: int = 2048
     """Positives a step."""
     n_neg: int = 64

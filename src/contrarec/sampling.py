@@ -1,13 +1,15 @@
 """Batches of (user, positive, negatives), drawn on the fly and the same for any thread count."""
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from contrarec.data.interactions import Interactions
 from contrarec.errors import DataError
+from contrarec.kernels.dispatch import Backend, resolve
 from contrarec.kernels.draws import draw_batch, stream_key
 
 Phase = Literal["min", "max"]
@@ -24,7 +26,8 @@ class Sampler:
     """Draw the batches of an epoch from the training interactions.
 
     Every batch is a function of (seed, phase, epoch, step) alone, so training can stop after any
-    step and go on later with the same batches.
+    step and go on later with the same batches. On a GPU they are drawn there, from a copy of the
+    interactions that is made once, and are the same as on the CPU.
 
     Args:
         train: the interactions to learn from.
@@ -36,9 +39,11 @@ class Sampler:
             one).
         seed: base of the random streams.
         device: where the batches go.
+        backend: of the kernel that draws.
 
     Raises:
         DataError: there is nothing to learn from, or a user has every item in its history.
+        BackendError: the back end asked for is not there.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Sampler:
         drop_last: bool,
         seed: int,
         device: torch.device | str = "cpu",
+        backend: Backend = "auto",
     ) -> None:
         if train.nnz == 0:
             raise DataError("train: no interactions to learn from.")
@@ -60,16 +66,26 @@ class Sampler:
                 f"train: user {train.users.ids[fullest]!r} has interacted with all {train.n_items} "
                 "items, so no negative can be drawn; remove that user from train."
             )
-        self._train = train
-        self._active = np.flatnonzero(train.user_counts)
+        self._nnz = train.nnz
         self._batch_size = batch_size
-        self._n_neg = n_neg
-        self._by_user = positives == "user"
         self._seed = seed
         self._device = torch.device(device)
+        log: tuple[Any, ...] = (train.indptr, train.indices, np.flatnonzero(train.user_counts))
+        options: dict[str, Any] = {
+            "n_items": train.n_items,
+            "n_neg": n_neg,
+            "by_user": positives == "user",
+        }
+        if resolve(backend, torch.empty(0, device=self._device), gpu=True) == "triton":
+            from contrarec.kernels.gpu import draws as gpu
+
+            log = tuple(torch.tensor(part, device=self._device) for part in log)
+            self._draw: Callable[..., tuple[Any, Any]] = partial(gpu.draw_batch, *log, **options)
+        else:
+            self._draw = partial(draw_batch, *log, backend=backend, **options)
         full = train.nnz // batch_size
-        partial = train.nnz % batch_size > 0 and not drop_last
-        self.n_batches = max(1, full + partial)
+        incomplete = train.nnz % batch_size > 0 and not drop_last
+        self.n_batches = max(1, full + incomplete)
 
     def batches(self, epoch: int, phase: Phase = "min", first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `first` on.
@@ -82,16 +98,9 @@ class Sampler:
         key = stream_key(self._seed, ("min", "max").index(phase), epoch)
         for step in range(first, self.n_batches):
             start = step * self._batch_size
-            users, items = draw_batch(
-                self._train.indptr,
-                self._train.indices,
-                self._active,
-                range(start, min(start + self._batch_size, self._train.nnz)),
-                n_items=self._train.n_items,
-                n_neg=self._n_neg,
-                by_user=self._by_user,
-                key=key,
-            )
+            rows = range(start, min(start + self._batch_size, self._nnz))
+            users, items = self._draw(rows, key=key)
             yield Batch(
-                torch.from_numpy(users).to(self._device), torch.from_numpy(items).to(self._device)
+                torch.as_tensor(users, device=self._device),
+                torch.as_tensor(items, device=self._device),
             )

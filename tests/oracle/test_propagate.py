@@ -50,13 +50,75 @@ def test_value_and_gradient_agree_with_dense(shape, n_layers, backend):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # weights are kept in float32
 
 
+def gradients(out, grads, tables):
+    return torch.autograd.grad(out, tables, grads)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_single_edge_by_hand(backend):
+    # user 0 has items 0 and 2, user 2 has item 2; user 1 and item 1 have nothing
+    graph = bipartite_graph(np.array([0, 2, 2, 3]), np.array([0, 2, 2], np.int32), 3)
+    U = torch.tensor([[1.0], [5.0], [2.0]])
+    V = torch.tensor([[4.0], [7.0], [3.0]])
+    # 1/sqrt(2·1), 1/sqrt(2·2), 1/sqrt(1·2); one layer, so each row is (E + A·E) / 2
+    a, b, c = 2**-0.5, 0.5, 2**-0.5
+    want_users = torch.tensor([[1 + a * 4 + b * 3], [5.0], [2 + c * 3]]) / 2
+    want_items = torch.tensor([[4 + a * 1], [7.0], [3 + b * 1 + c * 2]]) / 2
+    users, items = propagate(graph, U, V, 1, backend=backend)
+    torch.testing.assert_close(users, want_users)
+    torch.testing.assert_close(items, want_items)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_graph_without_edges_is_divided_by_the_layers(backend):
+    graph = bipartite_graph(np.zeros(4, np.int64), np.zeros(0, np.int32), 2)
+    U, V = torch.randn(3, 5), torch.randn(2, 5)
+    for a, b in zip(propagate(graph, U, V, 2, backend=backend), (U / 3, V / 3), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 17, 64])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-7)])
+def test_rows_of_any_length_and_width(dim, dtype, tolerance):
+    # rows of 0 to 40 edges: shorter and longer than the blocks of four and the look-ahead
+    rng = np.random.default_rng(3)
+    lengths = np.arange(41)
+    rows = [np.sort(rng.choice(50, n, replace=False)) for n in lengths]
+    indptr = np.concatenate([[0], lengths.cumsum()])
+    indices = np.concatenate(rows).astype(np.int32)
+    graph = bipartite_graph(indptr, indices, 50)
+    dense = np.zeros((41, 50), bool)
+    dense[np.repeat(np.arange(41), lengths), indices] = True
+    U, V = torch.randn(41, dim, dtype=dtype), torch.randn(50, dim, dtype=dtype)
+    got = propagate(graph, U, V, 2, backend="numba")
+    want = dense_lightgcn(dense, U.double(), V.double(), 2)
+    for a, b in zip(got, want, strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
+
+
+def test_tables_and_gradients_may_be_views():
+    _, graph, U, V = make(13, 7, 0.3, 6, torch.float64)
+    u, v = U.detach().T.contiguous().T, V.detach().repeat_interleave(2, 0)[::2]
+    assert not u.is_contiguous()
+    assert not v.is_contiguous()
+    for a, b in zip(propagate(graph, u, v, 2), propagate(graph, U, V, 2), strict=True):
+        assert torch.equal(a, b)
+    grads = [torch.randn(6, n, dtype=torch.float64).T for n in (13, 7)]
+    got = gradients(propagate(graph, U, V, 2), grads, (U, V))
+    want = gradients(propagate(graph, U, V, 2), [g.contiguous() for g in grads], (U, V))
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 def test_bit_equal_for_any_number_of_threads():
     _, graph, U, V = make(200, 90, 0.1, 64, torch.float32)
+    grads = [torch.randn_like(t) for t in (U, V)]
     results, threads = [], torch.get_num_threads()
     try:
         for n in (1, 2):
             set_threads(n)
-            results.append(propagate(graph, U, V, 2, backend="numba"))
+            out = propagate(graph, U, V, 2)
+            results.append([*out, *gradients(out, grads, (U, V))])
     finally:
         set_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -64,6 +126,8 @@ def test_bit_equal_for_any_number_of_threads():
 
 def test_inputs_are_left_alone():
     _, graph, U, V = make(9, 8, 0.4, 6, torch.float32)
-    before = [t.detach().clone() for t in (*graph, U, V)]
-    propagate(graph, U, V, 2)
-    assert all(torch.equal(a, b.detach()) for a, b in zip(before, (*graph, U, V), strict=True))
+    grads = [torch.randn_like(t) for t in (U, V)]
+    inputs = (*graph, U, V, *grads)
+    before = [t.detach().clone() for t in inputs]
+    gradients(propagate(graph, U, V, 2), grads, (U, V))
+    assert all(torch.equal(a, b.detach()) for a, b in zip(before, inputs, strict=True))

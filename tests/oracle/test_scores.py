@@ -1,12 +1,11 @@
 """The compiled `sampled_scores` against its reference: values, gradients, shapes, manners."""
 
-import numpy as np
 import pytest
 import torch
 
 from contrarec.errors import BackendError, ConfigError
 from contrarec.kernels.dispatch import set_threads
-from contrarec.kernels.scores import group_rows, sampled_scores, sampled_scores_reference
+from contrarec.kernels.scores import sampled_scores, sampled_scores_reference
 
 # (relative, absolute): float32 sums of 64 products, bfloat16 rounds its result to 8 bits
 TOLERANCE = {
@@ -51,6 +50,23 @@ def test_value_and_gradient_agree_with_reference(shape, dtype, cosine):
         torch.testing.assert_close(a, b, rtol=rtol, atol=atol * 10)
     for tensor, copy in zip((U, V, users, items), before, strict=True):
         assert torch.equal(tensor.detach(), copy)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("backend", ["reference", "numba"])
+def test_row_sparse_gradients_are_the_dense_ones(backend, cosine):
+    U, V, users, items, grad = make((50, 1271, 30, 33, 41), torch.float64)
+    out = sampled_scores(U, V, users, items, cosine=cosine, sparse_grad=True, backend=backend)
+    got = torch.autograd.grad(out, (U, V), grad)
+    want = torch.autograd.grad(
+        sampled_scores_reference(U, V, users, items, cosine=cosine), (U, V), grad
+    )
+    for a, b, index in zip(got, want, (users, items), strict=True):
+        assert a.is_sparse
+        torch.testing.assert_close(a.to_dense(), b)
+        assert torch.equal(a.coalesce().indices()[0], index.unique())
+        if backend == "numba":
+            assert a.is_coalesced()
 
 
 def test_hand_computed():
@@ -144,10 +160,3 @@ def test_wrong_input_is_refused():
         sampled_scores(U, V, users, items, backend="numbaa")
     with pytest.raises(BackendError, match="runs on the CPU"):
         sampled_scores(U.to("meta"), V.to("meta"), users, items, backend="numba")
-
-
-def test_group_rows_is_a_stable_sort():
-    keys = np.random.default_rng(0).integers(0, 11, 500)
-    offsets, order = group_rows(keys, 13)
-    assert np.array_equal(order, np.argsort(keys, kind="stable"))
-    assert np.array_equal(np.diff(offsets), np.bincount(keys, minlength=13))

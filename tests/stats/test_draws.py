@@ -18,7 +18,7 @@ HISTORIES = [
     [5, 129],
     [i for i in range(N_ITEMS) if i != 17],
     [14],
-    list(range(0, N_ITEMS, 2)),  # 65 items: long enough to be searched, not counted through
+    list(range(0, N_ITEMS, 2)),
 ]
 N_ROWS = sum(map(len, HISTORIES))
 
@@ -46,6 +46,17 @@ def test_reference_and_compiled_draw_the_same(log, by_user):
             strict=True,
         ):
             assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("length", [255, 256, 257, 700])
+def test_long_histories_are_searched_as_short_ones_are_stepped_through(length):
+    rng = np.random.default_rng(length)
+    indices = np.sort(rng.choice(1000, length, replace=False)).astype(np.int32)
+    log = np.array([0, length]), indices, np.array([0])
+    options = {"n_items": 1000, "n_neg": 33, "by_user": False, "key": 9}
+    a, b = (draw_batch(*log, range(60), **options, backend=name) for name in ("numba", "reference"))
+    assert np.array_equal(a[1], b[1])
+    assert not np.isin(a[1][:, 1:], indices).any()
 
 
 @pytest.mark.parametrize("by_user", [False, True])

@@ -12,6 +12,7 @@ from contrarec.losses import (
     AdvInfoNCEConfig,
     EmbeddingHardness,
     MLPHardness,
+    adversary,
     adversary_due,
 )
 
@@ -246,3 +247,15 @@ def test_closed_form_has_nothing_to_learn():
     ):
         with pytest.raises(ConfigError, match="has no adversary to train"):
             call()
+
+
+def test_both_ways_to_add_the_l2_agree():
+    """The one for GPUs goes through every row; a row that is gathered twice counts twice."""
+    table, grad = torch.randn(5, 3), torch.randn(5, 3)
+    index, want = torch.tensor([4, 1, 4, 4]), grad.clone()
+    for r in index.tolist():
+        want[r] += 0.7 * table[r]
+    for pull in (adversary._pull_gathered, adversary._pull_all):
+        got = grad.clone()
+        pull(table, got, index, 0.7)
+        torch.testing.assert_close(got, want)

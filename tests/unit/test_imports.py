@@ -6,6 +6,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ LAYERS = (
     {"errors"},
     {"files", "toml"},
     {"config", "tensorfile"},
-    {"data", "kernels", "losses", "presets"},
+    {"data", "kernels", "losses", "optimizers", "presets"},
     {"backbones", "foldin", "frames", "sampling", "settings"},
     {"evaluation"},
     {"runs", "training"},
@@ -28,18 +29,27 @@ LAYERS = (
     {"comparison"},
     {"cli"},
 )
-SIDEWAYS = {("losses", "kernels"), ("data", "kernels")}
+SIDEWAYS = {
+    ("losses", "kernels"),
+    ("losses", "optimizers"),
+    ("optimizers", "kernels"),
+    ("data", "kernels"),
+}
 """The only imports within a layer."""
 STRANGERS = {("evaluation", "backbones"), ("evaluation", "losses"), ("evaluation", "settings")}
 """Below, but not to be imported: evaluation knows scores, no model."""
 
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 HEAVY = {"torch", "numpy", "scipy", "numba", "polars", "narwhals", "safetensors", "typer", "rich"}
+HEAVY |= {"triton"}
 
 
 def module_names() -> list[str]:
     found = pkgutil.walk_packages(contrarec.__path__, "contrarec.")
-    return [module.name for module in found if not module.name.endswith("__main__")]
+    names = [module.name for module in found if not module.name.endswith("__main__")]
+    if find_spec("triton"):
+        return names
+    return [name for name in names if not name.startswith("contrarec.kernels.gpu.")]
 
 
 def imported_modules(tree: ast.AST, package: list[str]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from contrarec.backbones.tables import Backbone
 class MF(Backbone):
     """Matrix factorisation: the tables are the vectors."""
 
+    row_sparse = True
+
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tables themselves."""
         return self.user_table, self.item_table

@@ -1,5 +1,7 @@
 """What every backbone has: one table of layer-0 vectors for users and one for items."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -18,6 +20,9 @@ class Backbone(nn.Module):
         config: gives `dim`.
         generator: source of the initial values; None leaves that to torch's own.
     """
+
+    row_sparse: ClassVar[bool] = False
+    """Whether the vectors of a batch depend on its own rows of the tables alone."""
 
     def __init__(
         self,

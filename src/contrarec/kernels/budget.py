@@ -34,7 +34,7 @@ def budget_multiplier(
         g: `[B, N]` logits, floating point. A row with NaN gets NaN.
         eta: the budget in nats, positive.
         maximum: upper bound of β, positive; may be `inf`.
-        backend: `auto`, `reference` or `numba`.
+        backend: `auto`, `reference`, `numba` or `triton`.
 
     Returns:
         `[B]`, in the type of `g` but at least float32.
@@ -59,8 +59,13 @@ def budget_multiplier(
     dtype = torch.promote_types(g.dtype, torch.float32)
     if g.numel() == 0:
         return g.new_ones(len(g), dtype=dtype)
-    if resolve(backend, g) == "reference":
+    twin = resolve(backend, g, gpu=True)
+    if twin == "reference":
         return budget_multiplier_reference(g, eta, maximum=maximum).to(dtype)
+    if twin == "triton":
+        from contrarec.kernels.gpu import budget as gpu
+
+        return gpu.budget_multiplier(g, eta, maximum).to(dtype)
     beta = np.empty(len(g))
     _solve(g.to(dtype).contiguous().numpy(), float(eta), float(maximum), beta)
     return torch.from_numpy(beta).to(dtype)
@@ -69,7 +74,10 @@ def budget_multiplier(
 def budget_multiplier_reference(
     g: torch.Tensor, eta: float, *, maximum: float = 1.0
 ) -> torch.Tensor:
-    """Compute `budget_multiplier` in plain torch, all rows in step; returns float64."""
+    """Compute `budget_multiplier` in plain torch, all rows in step; returns float64.
+
+    Waits for the device at every step, to see whether all rows are done.
+    """
     log_n = math.log(g.shape[1])
     d = g.double() - g.double().amax(1, keepdim=True)  # [B, N], at most 0
     constant = d.amin(1) == 0

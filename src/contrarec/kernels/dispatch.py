@@ -1,12 +1,19 @@
 """Which twin of a kernel runs, and on how many threads."""
 
+import functools
+import logging
+import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from contrarec.errors import BackendError, ConfigError, unknown
 
-Backend = Literal["auto", "reference", "numba"]
+Backend = Literal["auto", "reference", "numba", "triton"]
+Twin = Literal["reference", "numba", "triton"]
+
+HAS_TRITON = find_spec("triton") is not None  # imported only where it is used
 
 if TYPE_CHECKING:
 
@@ -50,31 +57,61 @@ else:
         njit_serial = njit
 
 
-def resolve(backend: Backend, *tensors: torch.Tensor) -> Literal["reference", "numba"]:
+def resolve(backend: Backend, *tensors: torch.Tensor, gpu: bool = False) -> Twin:
     """Choose the twin for these tensors.
 
-    `auto` takes numba where it is installed and every tensor is on the CPU. A back end that was
-    asked for by name is never replaced silently.
+    `auto` takes numba where every tensor is on the CPU, triton where every one is on a CUDA device
+    and the kernel has such a twin, and the reference where what it would take is not installed. A
+    back end that was asked for by name is never replaced silently.
+
+    Args:
+        backend: what was asked for.
+        tensors: what the kernel will work on.
+        gpu: whether the kernel has a triton twin.
 
     Raises:
         ConfigError: `backend` is not a known name.
-        BackendError: numba was asked for and is not installed, or a tensor is not on the CPU.
+        BackendError: the back end asked for is not installed, the kernel has none for it, or a
+            tensor is not where it runs.
     """
     if backend not in get_args(Backend):
         raise ConfigError(unknown("backend", str(backend), get_args(Backend)))
     if backend == "reference":
         return "reference"
-    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    devices = {tensor.device.type for tensor in tensors}
     if backend == "auto":
-        return "numba" if HAS_NUMBA and on_cpu else "reference"
-    if not HAS_NUMBA:
+        if devices <= {"cpu"}:
+            return "numba" if HAS_NUMBA else "reference"
+        if gpu and devices == {"cuda"}:
+            return "triton" if HAS_TRITON else _without_triton()
+        return "reference"
+    if not (HAS_NUMBA if backend == "numba" else HAS_TRITON):
         raise BackendError(
-            "backend 'numba' was asked for and numba is not installed: pip install numba"
+            f"backend {backend!r} was asked for and {backend} is not installed: "
+            f"pip install {backend}"
         )
-    if not on_cpu:
-        devices = sorted({tensor.device.type for tensor in tensors})
-        raise BackendError(f"backend 'numba' runs on the CPU, got tensors on {', '.join(devices)}")
-    return "numba"
+    if backend == "triton" and not gpu:
+        raise BackendError("backend 'triton' was asked for and this kernel has none.")
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # then it takes CPU tensors, too
+    if not devices <= (
+        {"cuda", "cpu"} if backend == "triton" and interpreted else {_HOME[backend]}
+    ):
+        place = "the CPU" if backend == "numba" else "CUDA devices"
+        raise BackendError(
+            f"backend {backend!r} runs on {place}, got tensors on {', '.join(sorted(devices))}"
+        )
+    return backend
+
+
+_HOME = {"numba": "cpu", "triton": "cuda"}
+
+
+@functools.cache
+def _without_triton() -> Literal["reference"]:
+    logging.getLogger("contrarec").warning(
+        "triton is not installed: on this GPU the plain torch kernels serve (pip install triton)"
+    )
+    return "reference"
 
 
 def set_threads(n: int) -> None:

@@ -20,9 +20,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S11, _S27, _S30, _S31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
 _ONE = np.uint64(1)
 _TO_UNIT = 2.0**-53
-_SHORT = (
-    48  # histories up to this length are counted through, which vectorises; longer ones searched
-)
+_SHORT = 256  # histories up to this length are stepped through, which vectorises; or searched
 _ROUNDS = 6  # of the Feistel network; four pass for random, two more cost next to nothing
 
 
@@ -180,20 +178,26 @@ def _draw_batch(  # type: ignore[no-untyped-def]
             items[b, 0] = indices[place]
         users[b] = u
         free = n_items - (end - start)
-        for j in range(1, items.shape[1]):
-            rank = _below(_mix(row_key + np.uint64(j) * _GOLDEN), free)
-            # the item of a rank is the rank plus the number of history items at or below it
-            below = 0
-            if end - start <= _SHORT:
-                for m in range(end - start):
-                    below += indices[start + m] - m <= rank
-            else:
-                low, high = start, end
-                while low < high:
-                    middle = (low + high) // 2
-                    if indices[middle] - (middle - start) <= rank:
-                        low = middle + 1
-                    else:
-                        high = middle
-                below = low - start
-            items[b, j] = rank + below
+        row_items = items[b]
+        for j in range(1, len(row_items)):  # ranks among the items outside the history
+            row_items[j] = _below(_mix(row_key + np.uint64(j) * _GOLDEN), free)
+        if end - start <= _SHORT:
+            for m in range(start, end):  # the item of a rank: step over each history item below it
+                for j in range(1, len(row_items)):
+                    row_items[j] += row_items[j] >= indices[m]
+        else:
+            for j in range(1, len(row_items)):
+                row_items[j] += _below_rank(indices, start, end, row_items[j])
+
+
+@njit_serial
+def _below_rank(indices, start, end, rank):  # type: ignore[no-untyped-def]
+    # how many history items lie below the item of a rank; their values less their places ascend
+    low, high = start, end
+    while low < high:
+        middle = (low + high) // 2
+        if indices[middle] - (middle - start) <= rank:
+            low = middle + 1
+        else:
+            high = middle
+    return low - start

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from contrarec.kernels.dispatch import Backend, njit, prange, resolve
-from contrarec.kernels.scores import balanced_bound, group_rows
+from contrarec.kernels.grouping import CHUNKS, balanced_bound, group_rows
+from contrarec.kernels.prefetch import prefetch_row
 
-_CHUNKS = 64  # work items per parallel loop: enough to balance rows of unequal length
+_AHEAD = 16  # edges between asking for a row and adding it: about the time that memory takes
 
 
 class BipartiteGraph(NamedTuple):
@@ -66,15 +67,20 @@ def propagate(
         user_vectors: `[n_users, dim]`, layer 0.
         item_vectors: `[n_items, dim]`, layer 0.
         n_layers: number of propagation steps; 0 returns the inputs.
-        backend: `auto`, `reference` or `numba`.
+        backend: `auto`, `reference`, `numba` or `triton`.
 
     Returns:
         `[n_users, dim]` and `[n_items, dim]`.
     """
     if n_layers == 0:
         return user_vectors, item_vectors
-    if resolve(backend, user_vectors, item_vectors) == "reference":
+    twin = resolve(backend, user_vectors, item_vectors, gpu=True)
+    if twin == "reference":
         return propagate_reference(graph, user_vectors, item_vectors, n_layers)
+    if twin == "triton":
+        from contrarec.kernels.gpu import propagate as gpu
+
+        return gpu.propagate(graph, user_vectors, item_vectors, n_layers)
     users, items = _Propagate.apply(  # type: ignore[no-untyped-call]
         graph, user_vectors, item_vectors, n_layers
     )
@@ -136,12 +142,15 @@ def _horner(
 def _add_product(indptr, indices, weights, x, base, scale, out):  # type: ignore[no-untyped-def]
     # out[r] = scale * (base[r] + sum over the row of weights * x[column]), four columns at a time
     d = x.shape[1]
-    for c in prange(_CHUNKS):
-        for r in range(balanced_bound(indptr, c, _CHUNKS), balanced_bound(indptr, c + 1, _CHUNKS)):
+    last = len(indices) - 1
+    for c in prange(CHUNKS):
+        for r in range(balanced_bound(indptr, c, CHUNKS), balanced_bound(indptr, c + 1, CHUNKS)):
             acc = out[r]
             acc[:] = base[r]
             q, end = indptr[r], indptr[r + 1]
             while q + 4 <= end:
+                for p in range(q + _AHEAD, q + _AHEAD + 4):
+                    prefetch_row(x, indices[min(p, last)])
                 x0, x1 = x[indices[q]], x[indices[q + 1]]
                 x2, x3 = x[indices[q + 2]], x[indices[q + 3]]
                 w0, w1, w2, w3 = weights[q], weights[q + 1], weights[q + 2], weights[q + 3]

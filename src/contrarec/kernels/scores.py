@@ -2,21 +2,22 @@
 
 Every sampled loss of the package goes through `sampled_scores`. The compiled twin reads each
 gathered row once in the forward pass and once for each gradient. The gradient of the items is
-summed item by item, from the pairs grouped by item with a stable counting sort, so that no thread
-races another and the result does not depend on their number.
+summed item by item, from the pairs grouped by item with a stable sort, so that no thread races
+another and the result does not depend on their number.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from contrarec.errors import ConfigError
 from contrarec.kernels.dispatch import Backend, njit, njit_serial, prange, resolve
+from contrarec.kernels.grouping import CHUNKS, Groups, balanced_bound, group_positions
 
 _EPS = 1e-12  # what torch.nn.functional.normalize clamps a norm to
-_CHUNKS = 64  # work items per parallel loop: enough to balance rows of unequal length
 
 
 def sampled_scores(
@@ -26,12 +27,13 @@ def sampled_scores(
     items: torch.Tensor,
     *,
     cosine: bool = False,
+    sparse_grad: bool = False,
     backend: Backend = "auto",
 ) -> torch.Tensor:
     """Score each user of a batch against its own row of items.
 
     `out[b, n] = ⟨user_vectors[users[b]], item_vectors[items[b, n]]⟩`, of unit vectors if `cosine`.
-    Differentiable in both tables; extra memory is O(B·N), never O(B·N·dim).
+    Differentiable in both tables; extra memory beside the gradients is O(B·N), never O(B·N·dim).
 
     Args:
         user_vectors: `[U, dim]`, floating point.
@@ -39,13 +41,17 @@ def sampled_scores(
         users: `[B]`, integer indices into `user_vectors`.
         items: `[B, N]`, integer indices into `item_vectors`.
         cosine: normalise both vectors (norms below 1e-12 count as 1e-12, as in torch).
-        backend: `auto`, `reference` or `numba`.
+        sparse_grad: give gradients as row-sparse tensors (coalesced COO, as of
+            `torch.nn.Embedding(sparse=True)`), whose size is that of the batch's distinct rows.
+        backend: `auto`, `reference`, `numba` or `triton`; on a GPU row-sparse gradients come from
+            the reference.
 
     Returns:
         `[B, N]` scores in the tables' type; bfloat16 and float16 are accumulated in float32.
 
     Raises:
-        ConfigError: shapes or types do not fit.
+        ConfigError: shapes or types do not fit, or, with numba, an index is out of range (triton
+            cannot tell without waiting for the device, and makes such scores NaN).
         BackendError: the back end asked for is not there.
 
     >>> U, V = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -53,13 +59,21 @@ def sampled_scores(
     tensor([[2., 4.]])
     """
     _check(user_vectors, item_vectors, users, items)
-    if resolve(backend, user_vectors, item_vectors, users, items) == "reference":
-        return sampled_scores_reference(user_vectors, item_vectors, users, items, cosine=cosine)
+    # row-sparse gradients have no Triton twin: dense Adam is quick enough on a GPU
+    twin = resolve(backend, user_vectors, item_vectors, users, items, gpu=not sparse_grad)
+    if twin == "reference":
+        return sampled_scores_reference(
+            user_vectors, item_vectors, users, items, cosine=cosine, sparse_grad=sparse_grad
+        )
+    if twin == "triton":
+        from contrarec.kernels.gpu import scores as gpu
+
+        return gpu.sampled_scores(user_vectors, item_vectors, users, items, cosine=cosine)
     dtype = user_vectors.dtype
     if dtype not in (torch.float32, torch.float64):
         user_vectors, item_vectors = user_vectors.float(), item_vectors.float()
     scores: torch.Tensor = _SampledScores.apply(  # type: ignore[no-untyped-call]
-        user_vectors, item_vectors, users.long(), items.long(), cosine
+        user_vectors, item_vectors, users.long(), items.long(), cosine, sparse_grad
     )
     return scores.to(dtype)
 
@@ -71,15 +85,17 @@ def sampled_scores_reference(
     items: torch.Tensor,
     *,
     cosine: bool = False,
+    sparse_grad: bool = False,
 ) -> torch.Tensor:
     """Compute `sampled_scores` in plain torch, building `[B, N, dim]`: the oracle of the kernel."""
     dtype = user_vectors.dtype
     if dtype not in (torch.float32, torch.float64):
         user_vectors, item_vectors = user_vectors.float(), item_vectors.float()
+    user_rows = F.embedding(users, user_vectors, sparse=sparse_grad)  # [B, dim]
+    item_rows = F.embedding(items, item_vectors, sparse=sparse_grad)  # [B, N, dim]
     if cosine:
-        user_vectors, item_vectors = F.normalize(user_vectors), F.normalize(item_vectors)
-    gathered = item_vectors[items]  # [B, N, dim]
-    return torch.einsum("bd,bnd->bn", user_vectors[users], gathered).to(dtype)
+        user_rows, item_rows = F.normalize(user_rows, dim=-1), F.normalize(item_rows, dim=-1)
+    return torch.einsum("bd,bnd->bn", user_rows, item_rows).to(dtype)
 
 
 def _check(
@@ -106,6 +122,17 @@ def _check(
         )
 
 
+class _Saved(NamedTuple):
+    """What the backward pass needs beside the tables."""
+
+    items: np.ndarray  # [B, N]
+    unit_users: np.ndarray  # [B, dim], the gathered users times their scale
+    user_scale: np.ndarray  # [B], inverse norms; 1 without cosine
+    item_scale: np.ndarray  # [G], likewise, by group
+    pairs: Groups  # of the flattened items
+    users: Groups
+
+
 class _SampledScores(torch.autograd.Function):
     """The compiled twin with its hand-written backward."""
 
@@ -117,59 +144,90 @@ class _SampledScores(torch.autograd.Function):
         users: torch.Tensor,
         items: torch.Tensor,
         cosine: bool,
+        sparse_grad: bool,
     ) -> torch.Tensor:
         user_vectors, item_vectors = user_vectors.contiguous(), item_vectors.contiguous()
         users, items = users.contiguous(), items.contiguous()
         _check_range("users", users, user_vectors.shape[0])
         _check_range("items", items, item_vectors.shape[0])
+        gathered = user_vectors.detach()[users]  # [B, dim]
+        table, index = item_vectors.detach().numpy(), items.numpy()
         scores = user_vectors.new_empty(items.shape)
-        # Inverse norms are kept for the backward pass; without cosine they are not looked at.
-        user_scale = user_vectors.new_empty(items.shape[0] if cosine else 0)  # [B]
-        item_scale = user_vectors.new_empty(items.shape if cosine else (0, 0))  # [B, N]
-        arrays = [
-            tensor.detach().numpy() for tensor in (user_vectors, item_vectors, users, items, scores)
-        ]
+        if not cosine and not any(ctx.needs_input_grad):
+            _dots(gathered.numpy(), table, index, scores.numpy())
+            return scores
+        pairs = group_positions(index.reshape(-1), len(table))
+        user_scale = np.ones(len(index), table.dtype)
+        item_scale = np.ones(len(pairs.rows), table.dtype)
         if cosine:
-            _forward_cosine(*arrays, user_scale.numpy(), item_scale.numpy())
-        else:
-            _forward_dot(*arrays)
-        ctx.save_for_backward(
-            user_vectors, item_vectors, users, items, scores, user_scale, item_scale
-        )
-        ctx.cosine = cosine
+            _inverse_norms(gathered.numpy(), np.arange(len(index)), user_scale)
+            _inverse_norms(table, pairs.rows, item_scale)
+            gathered *= torch.from_numpy(user_scale)[:, None]
+        _dots(gathered.numpy(), table, index, scores.numpy())
+        if cosine:
+            _scale_pairs(scores.numpy(), pairs.member, item_scale, scores.numpy())
+        ctx.cosine, ctx.sparse_grad, ctx.n_users = cosine, sparse_grad, len(user_vectors)
+        ctx.save_for_backward(item_vectors)
+        ctx.saved = _Saved(
+            index, gathered.numpy(), user_scale, item_scale, pairs,
+            group_positions(users.numpy(), len(user_vectors)),
+        )  # fmt: skip
         return scores
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        U, V, users, items, scores, user_scale, item_scale = ctx.saved_tensors
-        weights = grad_outputs[0].contiguous()  # [B, N]
-        # d cos(u, v) / du = (v̂ − cos·û) / |u|: a weighted sum of rows minus a multiple of u.
-        drop = weights * scores if ctx.cosine else None
+        saved: _Saved = ctx.saved
+        table = ctx.saved_tensors[0].detach().numpy()
+        weights = grad_outputs[0].contiguous().numpy()  # [B, N]
         grad_user = grad_item = None
         if ctx.needs_input_grad[0]:
-            row_weights = (weights * item_scale if ctx.cosine else weights).numpy()
-            rows = U.new_empty((len(users), U.shape[1]))  # [B, dim]
-            _weighted_rows(V.numpy(), items.numpy(), row_weights, rows.numpy())
-            if drop is not None:
-                unit = U[users] * user_scale[:, None]
-                rows = (rows - drop.sum(1, keepdim=True) * unit) * user_scale[:, None]
-            offsets, order = group_rows(users.numpy(), U.shape[0])
-            grad_user = torch.empty_like(U)
-            _sum_groups(rows.numpy(), offsets, order, grad_user.numpy())
+            scaled = weights
+            if ctx.cosine:
+                scaled = np.empty_like(weights)
+                _scale_pairs(weights, saved.pairs.member, saved.item_scale, scaled)
+            rows = np.empty_like(saved.unit_users)  # [B, dim]
+            _user_gradients(
+                table, saved.items, scaled, saved.unit_users, saved.user_scale, ctx.cosine, rows
+            )
+            grad, place = _gradient(saved.users, ctx.n_users, rows, ctx.sparse_grad)
+            _sum_groups(rows, saved.users.offsets, saved.users.order, place, grad)
+            grad_user = _tensor(saved.users, ctx.n_users, grad, ctx.sparse_grad)
         if ctx.needs_input_grad[1]:
-            offsets, order = group_rows(items.numpy().reshape(-1), V.shape[0])
-            pair_weights = (weights * user_scale[:, None] if ctx.cosine else weights).numpy()
-            grad_item = torch.empty_like(V)
-            _sum_pairs(
-                U.numpy(), users.numpy(), pair_weights.reshape(-1), offsets, order,
-                items.shape[1], grad_item.numpy(),
+            grad, place = _gradient(saved.pairs, len(table), table, ctx.sparse_grad)
+            _item_gradients(
+                saved.unit_users, table, weights.reshape(-1), saved.item_scale, saved.pairs.rows,
+                saved.pairs.offsets, saved.pairs.order, saved.items.shape[1], ctx.cosine, place,
+                grad,
             )  # fmt: skip
-            if drop is not None:
-                _project_out(
-                    V.numpy(), drop.numpy().reshape(-1), item_scale.numpy().reshape(-1),
-                    offsets, order, grad_item.numpy(),
-                )  # fmt: skip
-        return grad_user, grad_item, None, None, None
+            grad_item = _tensor(saved.pairs, len(table), grad, ctx.sparse_grad)
+        return grad_user, grad_item, None, None, None, None
+
+
+def _gradient(
+    groups: Groups, n_rows: int, like: np.ndarray, sparse: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Allocate a gradient; return it and the row of it that each group goes to.
+
+    NumPy's memory, since it asks the system for large pages, which large tables need.
+    """
+    if sparse:
+        n_groups = len(groups.rows)
+        return np.empty((n_groups, like.shape[1]), like.dtype), np.arange(n_groups)
+    return np.zeros((n_rows, like.shape[1]), like.dtype), groups.rows
+
+
+def _tensor(groups: Groups, n_rows: int, grad: np.ndarray, sparse: bool) -> torch.Tensor:
+    values = torch.from_numpy(grad)
+    if not sparse:
+        return values
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(groups.rows)[None],
+        values,
+        (n_rows, grad.shape[1]),
+        is_coalesced=True,
+        check_invariants=False,
+    )
 
 
 def _check_range(name: str, index: torch.Tensor, size: int) -> None:
@@ -182,28 +240,12 @@ def _check_range(name: str, index: torch.Tensor, size: int) -> None:
             )
 
 
-def group_rows(keys: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Group positions by key with a stable counting sort.
-
-    Args:
-        keys: `[P]`, integers in `[0, n_groups)`.
-        n_groups: number of groups.
-
-    Returns:
-        `offsets [n_groups + 1]` and `order [P]`: group `g` holds the positions
-        `order[offsets[g]:offsets[g + 1]]`, ascending.
-    """
-    offsets = np.zeros(n_groups + 1, np.int64)
-    order = np.empty(len(keys), np.int32)
-    _counting_sort(keys, offsets, order)
-    return offsets, order
-
-
 @njit
-def _forward_dot(U, V, users, items, out):  # type: ignore[no-untyped-def]
+def _dots(U, V, items, out):  # type: ignore[no-untyped-def]
+    # out[b, n] = U[b] · V[items[b, n]]
     d = U.shape[1]
     for b in prange(items.shape[0]):
-        u = U[users[b]]
+        u = U[b]
         for n in range(items.shape[1]):
             v = V[items[b, n]]
             dot = U.dtype.type(0)
@@ -213,31 +255,27 @@ def _forward_dot(U, V, users, items, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _forward_cosine(U, V, users, items, out, user_scale, item_scale):  # type: ignore[no-untyped-def]
-    d = U.shape[1]
-    one = U.dtype.type(1)
-    eps = U.dtype.type(_EPS)
-    for b in prange(items.shape[0]):
-        u = U[users[b]]
-        square = U.dtype.type(0)
+def _inverse_norms(V, rows, scale):  # type: ignore[no-untyped-def]
+    d = V.shape[1]
+    one, eps = V.dtype.type(1), V.dtype.type(_EPS)
+    for g in prange(len(rows)):
+        v = V[rows[g]]
+        square = V.dtype.type(0)
         for k in range(d):
-            square += u[k] * u[k]
-        su = one / max(np.sqrt(square), eps)
-        user_scale[b] = su
-        for n in range(items.shape[1]):
-            v = V[items[b, n]]
-            dot = U.dtype.type(0)
-            square_v = U.dtype.type(0)
-            for k in range(d):
-                dot += u[k] * v[k]
-                square_v += v[k] * v[k]
-            sv = one / max(np.sqrt(square_v), eps)
-            item_scale[b, n] = sv
-            out[b, n] = dot * su * sv
+            square += v[k] * v[k]
+        scale[g] = one / max(np.sqrt(square), eps)
 
 
 @njit
-def _weighted_rows(V, items, weights, out):  # type: ignore[no-untyped-def]
+def _scale_pairs(values, member, scale, out):  # type: ignore[no-untyped-def]
+    n = values.shape[1]
+    for b in prange(values.shape[0]):
+        for j in range(n):
+            out[b, j] = values[b, j] * scale[member[b * n + j]]
+
+
+@njit
+def _user_gradients(V, items, weights, units, user_scale, cosine, out):  # type: ignore[no-untyped-def]
     # out[b] = sum_n weights[b, n] * V[items[b, n]], four rows at a time so that out stays in cache
     d = V.shape[1]
     N = items.shape[1]
@@ -258,27 +296,28 @@ def _weighted_rows(V, items, weights, out):  # type: ignore[no-untyped-def]
             for k in range(d):
                 acc[k] += w0 * v0[k]
             n += 1
+        if cosine:
+            _project_out(acc, units[b], V.dtype.type(1), user_scale[b])
 
 
 @njit_serial
-def _counting_sort(keys, offsets, order):  # type: ignore[no-untyped-def]
-    for p in range(len(keys)):
-        offsets[keys[p] + 1] += 1
-    for g in range(len(offsets) - 1):
-        offsets[g + 1] += offsets[g]
-    cursor = offsets[:-1].copy()
-    for p in range(len(keys)):
-        g = keys[p]
-        order[cursor[g]] = p
-        cursor[g] += 1
+def _project_out(acc, x, scale, factor):  # type: ignore[no-untyped-def]
+    # acc = factor · (acc − ⟨acc, x̂⟩·x̂) with x̂ = scale·x: the derivative of a cosine is orthogonal
+    # to its vector
+    along = x.dtype.type(0)
+    for k in range(len(x)):
+        along += acc[k] * x[k]
+    along *= scale * scale
+    for k in range(len(x)):
+        acc[k] = (acc[k] - along * x[k]) * factor
 
 
 @njit
-def _sum_groups(rows, offsets, order, out):  # type: ignore[no-untyped-def]
-    # out[g] = sum of rows[p] over the positions p of group g
+def _sum_groups(rows, offsets, order, place, out):  # type: ignore[no-untyped-def]
+    # out[place[g]] = sum of rows[p] over the positions p of group g
     d = rows.shape[1]
     for g in prange(len(offsets) - 1):
-        acc = out[g]
+        acc = out[place[g]]
         acc[:] = 0
         for q in range(offsets[g], offsets[g + 1]):
             row = rows[order[q]]
@@ -286,65 +325,32 @@ def _sum_groups(rows, offsets, order, out):  # type: ignore[no-untyped-def]
                 acc[k] += row[k]
 
 
-@njit_serial
-def balanced_bound(offsets, chunk, n_chunks):  # type: ignore[no-untyped-def]
-    """Find where chunk `chunk` of `n_chunks` starts, so that all hold about equal work.
-
-    Work is the number of positions plus the number of groups; popular items must not pile up.
-    """
-    n_groups = len(offsets) - 1
-    target = (offsets[n_groups] + n_groups) * chunk // n_chunks
-    low, high = 0, n_groups
-    while low < high:
-        middle = (low + high) // 2
-        if offsets[middle] + middle < target:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 @njit
-def _sum_pairs(U, users, weights, offsets, order, n_items_per_row, out):  # type: ignore[no-untyped-def]
-    # out[i] = sum over the pairs p of item i of weights[p] * U[users[p // N]]
-    d = U.shape[1]
-    for c in prange(_CHUNKS):
-        for g in range(
-            balanced_bound(offsets, c, _CHUNKS), balanced_bound(offsets, c + 1, _CHUNKS)
-        ):
-            acc = out[g]
+def _item_gradients(  # type: ignore[no-untyped-def]
+    units, V, weights, item_scale, rows, offsets, order, N, cosine, place, out
+):
+    # out[place[g]] = sum over the pairs p of item g of weights[p] * units[p // N]
+    d = V.shape[1]
+    for c in prange(CHUNKS):
+        for g in range(balanced_bound(offsets, c, CHUNKS), balanced_bound(offsets, c + 1, CHUNKS)):
+            acc = out[place[g]]
             acc[:] = 0
             q = offsets[g]
             end = offsets[g + 1]
             while q + 4 <= end:
                 p0, p1, p2, p3 = order[q], order[q + 1], order[q + 2], order[q + 3]
-                u0, u1 = U[users[p0 // n_items_per_row]], U[users[p1 // n_items_per_row]]
-                u2, u3 = U[users[p2 // n_items_per_row]], U[users[p3 // n_items_per_row]]
+                u0, u1 = units[p0 // N], units[p1 // N]
+                u2, u3 = units[p2 // N], units[p3 // N]
                 w0, w1, w2, w3 = weights[p0], weights[p1], weights[p2], weights[p3]
                 for k in range(d):
                     acc[k] += (w0 * u0[k] + w1 * u1[k]) + (w2 * u2[k] + w3 * u3[k])
                 q += 4
             while q < end:
                 p0 = order[q]
-                u0 = U[users[p0 // n_items_per_row]]
+                u0 = units[p0 // N]
                 w0 = weights[p0]
                 for k in range(d):
                     acc[k] += w0 * u0[k]
                 q += 1
-
-
-@njit
-def _project_out(V, drop, item_scale, offsets, order, out):  # type: ignore[no-untyped-def]
-    # out[i] = (out[i] - (sum_p drop[p]) * unit(V[i])) / |V[i]|
-    d = V.shape[1]
-    for g in prange(len(offsets) - 1):
-        first = offsets[g]
-        if first < offsets[g + 1]:
-            scale = item_scale[order[first]]
-            total = V.dtype.type(0)
-            for q in range(first, offsets[g + 1]):
-                total += drop[order[q]]
-            v = V[g]
-            acc = out[g]
-            for k in range(d):
-                acc[k] = (acc[k] - total * v[k] * scale) * scale
+            if cosine:
+                _project_out(acc, V[rows[g]], item_scale[g], item_scale[g])

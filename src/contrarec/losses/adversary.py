@@ -10,10 +10,13 @@ import math
 import torch
 from torch import nn
 
+from contrarec.config import OptimizerName
 from contrarec.errors import ConfigError
+from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses.configs import AdvInfoNCEConfig
 from contrarec.losses.functional import budgeted_log_p
+from contrarec.optimizers import is_lazy
 
 Vectors = tuple[torch.Tensor, torch.Tensor]
 """The model's ego tables: users `[n_users, dim]` and items `[n_items, dim]`."""
@@ -48,6 +51,7 @@ class EmbeddingHardness(nn.Module):
         n_items: rows of the item table.
         dim: 64 in the paper.
         eta: KL budget per row in nats, or None for none.
+        optimizer: which Adam moves the tables; a lazy one needs row-sparse gradients.
         generator: draws the tables (Xavier normal, as in the authors' code).
     """
 
@@ -58,14 +62,20 @@ class EmbeddingHardness(nn.Module):
         dim: int,
         *,
         eta: float | None = None,
+        optimizer: OptimizerName = "auto",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.eta = eta
+        self.eta, self.optimizer = eta, optimizer
         self.users = nn.Parameter(torch.empty(n_users, dim))
         self.items = nn.Parameter(torch.empty(n_items, dim))
         for table in (self.users, self.items):
             nn.init.xavier_normal_(table, generator=generator)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the tables are left to lazy Adam."""
+        return is_lazy(self.optimizer, self.users, self.items)
 
     def forward(
         self,
@@ -74,21 +84,16 @@ class EmbeddingHardness(nn.Module):
         vectors: Vectors | None = None,  # noqa: ARG002 - every hardness is called alike
     ) -> torch.Tensor:
         """Return `log p [B, N]`; differentiable in the tables."""
-        return budgeted_log_p(sampled_scores(self.users, self.items, users, neg_items), self.eta)
+        g = sampled_scores(self.users, self.items, users, neg_items, sparse_grad=self.lazy)
+        return budgeted_log_p(g, self.eta)
 
-    @torch.no_grad()
     def add_l2(self, users: torch.Tensor, neg_items: torch.Tensor, weight: float) -> None:
         """Add to the gradients that of `weight/2` times the squared norm of the gathered rows.
 
-        A row counts as often as the batch gathers it. By hand, since autograd would go through
-        every row of the tables, twice.
+        A row counts as often as the batch gathers it.
         """
-        for table, index in ((self.users, users), (self.items, neg_items.flatten())):
-            counts = torch.bincount(index, minlength=len(table))
-            rows = counts.nonzero().squeeze(1)
-            pull = table[rows] * counts[rows, None]
-            if table.grad is not None:
-                table.grad.index_add_(0, rows, pull.to(table.dtype), alpha=weight)
+        add_l2(self.users, users, weight)
+        add_l2(self.items, neg_items, weight)
 
 
 class MLPHardness(nn.Module):
@@ -129,7 +134,8 @@ class MLPHardness(nn.Module):
         if vectors is None:
             raise ConfigError("`vectors` must be given with MLP hardness, got None.")
         user_table, item_table = vectors[0].detach(), vectors[1].detach()
-        if neg_items.numel() < len(item_table):
+        # Elsewhere the host would have to wait for the number of distinct items.
+        if item_table.device.type == "cpu" and neg_items.numel() < len(item_table):
             items, index = torch.unique(neg_items, return_inverse=True)
             item_table = item_table[items]
         else:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from contrarec.config import require, settle
+from contrarec.config import OptimizerName, require, settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,9 @@ class AdvInfoNCEConfig:
     """Which way the adversary moves the loss; the authors' code descended before 2023-05-17."""
     adv_lr: float = 1e-4
     """Adam's step size for the adversary; published 5e-5 to 1e-2."""
+    adv_optimizer: OptimizerName = "auto"
+    """`adam`, `lazy_adam` (only the rows that a batch touched move), or `auto`: lazy from
+    200,000 rows on. MLPs have no rows."""
     adv_epochs: int = 1
     """Passes over the data each time the adversary is due."""
     adv_interval: int = 5

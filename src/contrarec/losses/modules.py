@@ -24,6 +24,7 @@ from contrarec.losses.adversary import (
     Vectors,
 )
 from contrarec.losses.configs import AdvInfoNCEConfig, BPRConfig, InfoNCEConfig
+from contrarec.optimizers import make_adam
 
 Similarity = Literal["cosine", "dot"]
 Rng = int | torch.Generator | None
@@ -300,7 +301,12 @@ class AdvInfoNCE(nn.Module):
         generator = _generator(rng)
         if config.hardness == "embedding":
             self.hardness = EmbeddingHardness(
-                n_users, n_items, config.adv_dim, eta=config.eta, generator=generator
+                n_users,
+                n_items,
+                config.adv_dim,
+                eta=config.eta,
+                optimizer=config.adv_optimizer,
+                generator=generator,
             )
         elif config.hardness == "mlp":
             self.hardness = MLPHardness(
@@ -323,11 +329,11 @@ class AdvInfoNCE(nn.Module):
         if self.hardness is None:
             raise ConfigError(_NO_ADVERSARY)
         if self._optimizer is None:  # made when training asks: torch takes a second to load Adam
-            self._optimizer = torch.optim.Adam(
+            self._optimizer = make_adam(
                 self.hardness.parameters(),
                 lr=self.config.adv_lr,
+                lazy=isinstance(self.hardness, EmbeddingHardness) and self.hardness.lazy,
                 maximize=self.config.direction == "max",
-                fused=True,
             )
         return self._optimizer
 

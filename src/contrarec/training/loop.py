@@ -21,9 +21,11 @@ from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError
 from contrarec.evaluation.protocol import evaluate
 from contrarec.evaluation.ranking import Scorer, dot_scorer
+from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses import AdvInfoNCEConfig, Loss, adversary_due
 from contrarec.losses.functional import kl_to_uniform
+from contrarec.optimizers import is_lazy, make_adam
 from contrarec.sampling import Batch, Phase, Sampler
 from contrarec.tensorfile import pack, unpack
 from contrarec.training.checkpoint import Checkpoint
@@ -103,7 +105,8 @@ def fit(
         seed=seed,
         device=device,
     )
-    optimizer = torch.optim.Adam(backbone.parameters(), lr=config.lr, fused=True)
+    lazy = _lazy(backbone, config)
+    optimizer = make_adam(backbone.parameters(), lr=config.lr, lazy=lazy)
     state, best, kl = State(), dict[str, torch.Tensor](), KLTrace(data.n_users, device)
     checkpoint = Checkpoint(folder, backbone, loss, optimizer, identity or {}) if folder else None
     if checkpoint and resume and checkpoint.path.exists():
@@ -148,11 +151,11 @@ def fit(
                         value, row_kl = step.loss, step.kl
                     else:
                         # min step: the adversary is a constant, the model moves
-                        pos, neg = batch_scores(backbone(), batch, cosine)
+                        pos, neg = batch_scores(backbone(), batch, cosine, sparse_grad=lazy)
                         value, row_kl = loss(pos, neg, **context), None
                         optimizer.zero_grad()
                         value.backward()  # type: ignore[no-untyped-call]
-                        add_l2(backbone, batch, config.l2, negatives=not published)
+                        add_batch_l2(backbone, batch, config.l2, negatives=not published)
                         optimizer.step()
                         if evaluating:
                             row_kl = _row_kl(loss, neg.detach(), context)
@@ -204,33 +207,37 @@ def fit(
     )
 
 
-def batch_scores(vectors: Tables, batch: Batch, cosine: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_scores(
+    vectors: Tables, batch: Batch, cosine: bool, *, sparse_grad: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the scores of a batch: positives `[B]` and negatives `[B, N]`."""
-    scores = sampled_scores(*vectors, batch.users, batch.items, cosine=cosine)  # [B, 1 + N]
+    scores = sampled_scores(
+        *vectors, batch.users, batch.items, cosine=cosine, sparse_grad=sparse_grad
+    )  # [B, 1 + N]
     pos, neg = torch.split(scores, [1, scores.shape[1] - 1], dim=1)
     return pos.squeeze(1), neg
 
 
-@torch.no_grad()
-def add_l2(backbone: Backbone, batch: Batch, strength: float, *, negatives: bool) -> None:
+def add_batch_l2(backbone: Backbone, batch: Batch, strength: float, *, negatives: bool) -> None:
     """Add the gradient of `strength / (2B) · Σ‖row‖²` over the layer-0 rows of a batch.
 
-    The sum runs over users and positives, and over the sampled negatives if asked for. Adding it
-    to the gradients costs a fraction of what it costs through autograd.
+    The sum runs over users and positives, and over the sampled negatives if asked for.
     """
-    if strength == 0.0:
-        return
-    scale = strength / len(batch.users)
-    users, items = backbone.user_table, backbone.item_table
-    if users.grad is None or items.grad is None:
-        raise ConfigError("the loss does not depend on the user and item tables: no gradient.")
-    users.grad.index_add_(0, batch.users, users[batch.users], alpha=scale)
-    if negatives:
-        counts = torch.bincount(batch.items.reshape(-1), minlength=len(items))
-        items.grad.addcmul_(items, counts[:, None].to(items.dtype), value=scale)
-    else:
-        positives = batch.items[:, 0]
-        items.grad.index_add_(0, positives, items[positives], alpha=scale)
+    weight = strength / len(batch.users)
+    add_l2(backbone.user_table, batch.users, weight)
+    add_l2(backbone.item_table, batch.items if negatives else batch.items[:, 0], weight)
+
+
+def _lazy(backbone: Backbone, config: TrainingConfig) -> bool:
+    """Whether the tables are left to lazy Adam; where a graph mixes all rows, none is untouched."""
+    if not backbone.row_sparse:
+        if config.optimizer == "lazy_adam":
+            raise ConfigError(
+                "`optimizer` must be 'auto' or 'adam' with a backbone that mixes rows over a "
+                "graph, got 'lazy_adam'."
+            )
+        return False
+    return is_lazy(config.optimizer, backbone.user_table, backbone.item_table)
 
 
 @torch.no_grad()

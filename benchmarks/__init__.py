@@ -1,0 +1,1 @@
+"""Benchmarks: one file each, all checked for correctness before they are timed."""
