@@ -7,9 +7,8 @@ sorted and repeated pairs collapsed in place.
 import numpy as np
 
 from contrarec.kernels.dispatch import njit, njit_serial, prange
-from contrarec.kernels.scores import balanced_bound
+from contrarec.kernels.grouping import CHUNKS, balanced_bound
 
-_CHUNKS = 64  # work items per parallel loop: enough to balance rows of unequal length
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # spreads keys that follow one another over the table
 
 
@@ -40,8 +39,8 @@ def settle_rows(indptr, indices, times, weights, kept):  # type: ignore[no-untyp
 
     A repeated pair keeps its last time and the sum of its weights, in the order they came in.
     """
-    for c in prange(_CHUNKS):
-        for r in range(balanced_bound(indptr, c, _CHUNKS), balanced_bound(indptr, c + 1, _CHUNKS)):
+    for c in prange(CHUNKS):
+        for r in range(balanced_bound(indptr, c, CHUNKS), balanced_bound(indptr, c + 1, CHUNKS)):
             kept[r] = _settle_row(indptr[r], indptr[r + 1], indices, times, weights)
 
 
