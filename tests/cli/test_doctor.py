@@ -1,10 +1,10 @@
 """`contrarec doctor`: what it reports, and that it sees a broken kernel."""
 
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 
-import numpy as np
 import pytest
 import torch
 
@@ -21,6 +21,8 @@ def test_report(contrarec: Call) -> None:
     assert report["ok"]
     assert report["versions"]["torch"] == version("torch")
     assert report["threads"]["torch"] == torch.get_num_threads()
+    assert 1 <= report["threads"]["cores"] <= (os.cpu_count() or 1)
+    assert report["threads"]["numba"] == report["threads"]["torch"]
     assert report["threads"]["numba_layer"] in ("omp", "tbb", "workqueue")
     assert set(report["extras"]) >= {"dev"}
     assert {name for name, test in report["kernels"].items() if test["ok"]} == {
@@ -48,13 +50,12 @@ def test_a_wrong_gradient_is_seen(contrarec: Call, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_wrong_order_is_seen(contrarec: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = topk.masked_top_k_reference
+    whole = topk.merge_top_k_reference
 
-    def reversed_(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
-        items, best = whole(*arguments)  # type: ignore[arg-type]
-        return items[:, ::-1], best[:, ::-1]
+    def reversed_(*arguments: object) -> torch.Tensor:
+        return whole(*arguments).flip(1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(topk, "masked_top_k_reference", reversed_)
+    monkeypatch.setattr(topk, "merge_top_k_reference", reversed_)
     report = json.loads(contrarec("doctor", "--json").out)
     assert [name for name, test in report["kernels"].items() if not test["ok"]] == ["masked_top_k"]
 

@@ -6,7 +6,14 @@ import torch
 
 from contrarec.errors import ConfigError, DataError
 from contrarec.kernels.dispatch import HAS_NUMBA, set_threads
-from contrarec.kernels.topk import in_rows, masked_top_k
+from contrarec.kernels.topk import (
+    csr_tensors,
+    empty_keys,
+    in_rows,
+    masked_top_k,
+    merge_top_k,
+    read_keys,
+)
 
 BACKENDS = ["reference", *(["numba"] if HAS_NUMBA else [])]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)
@@ -168,6 +175,42 @@ def test_any_number_of_threads_gives_the_same(backend):
     finally:
         set_threads(before)
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("widths", [[1] * 300, [64, 64, 172], [63, 65, 1, 171], [299, 1]])
+@pytest.mark.parametrize("k", [1, 7, 400])
+def test_blocks_of_items_give_the_ranking_of_the_whole(backend, widths, k):
+    rng = np.random.default_rng([k, len(widths)])
+    scores = torch.tensor(rng.normal(size=(9, 300)).round(1), dtype=torch.float32)  # many ties
+    scores[3, 170:] = -torch.inf
+    scores[4, 200] = torch.nan  # noticed in the last block but one, and kept through the last
+    scores[5, 10] = -torch.tensor(torch.nan)
+    mask = csr(random_rows(rng, 9, 310, 0.3))
+    rows, candidates = rng.permutation(9), rng.random(300) < 0.8
+    banned = [
+        set(mask[1][mask[0][u] : mask[0][u + 1]].tolist()) | set(np.flatnonzero(~candidates))
+        for u in rows
+    ]
+    expected = naive_top_k(torch.where(scores.isnan(), 0, scores).numpy(), k, banned)
+    expected[0][[4, 5]], expected[1][[4, 5]] = -1, np.nan
+    cpu, first = torch.device("cpu"), 0
+    keys = empty_keys(9, k, cpu)
+    for block in scores.split(widths, dim=1):
+        keys = merge_top_k(
+            keys, block, first=first, mask=csr_tensors(mask, cpu), rows=torch.tensor(rows),
+            candidates=torch.tensor(candidates), backend=backend,
+        )  # fmt: skip
+        first += block.shape[1]
+    for got, wanted in zip(read_keys(keys), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted.astype(got.dtype))
+
+
+def test_a_mask_that_may_not_be_written(backend):
+    scores, mask = torch.arange(6.0).repeat(2, 1), csr([[5], [4, 5]])
+    for part in mask:
+        part.flags.writeable = False
+    items, _ = masked_top_k(scores, 1, mask=mask, rows=np.array([0, 1]), backend=backend)
+    assert items.tolist() == [[4], [3]]
 
 
 def test_refusals(backend):

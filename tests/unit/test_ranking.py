@@ -8,6 +8,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from contrarec.errors import ConfigError, DataError
+from contrarec.evaluation import ranking
 from contrarec.evaluation.ranking import default_block_size, dot_scorer, top_k
 
 N_USERS, N_ITEMS = 23, 40
@@ -61,6 +62,32 @@ def test_blocks_change_nothing(tables, mask, block_size):
     )  # fmt: skip
     for a, b in zip(whole, blocks, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("tile", [(4, 1), (4, 12), (7, 7 * 39), (23, 23 * 40)])
+def test_tiles_change_nothing(tables, mask, monkeypatch, backend, tile):
+    users = np.random.default_rng(1).permutation(N_USERS)
+    options = {"n_items": N_ITEMS, "mask": mask, "candidates": np.arange(1, N_ITEMS, 2)}
+    scores = tables[0] @ tables[1].T
+    whole = top_k(lambda block: scores[block], users, 9, **options)
+    monkeypatch.setattr(ranking, "_TILE", {"cpu": tile, "cuda": tile})
+    monkeypatch.setattr(ranking, "_LEAST_WIDTH", 1)
+    for a, b in zip(
+        whole, top_k(dot_scorer(*tables), users, 9, backend=backend, **options), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("n_users", "block_size"), [(1, None), (5000, None), (5000, 100)])
+def test_memory_of_tiles(n_users, block_size):
+    scorer = dot_scorer(torch.zeros(n_users, 2), torch.zeros(300_000, 2))
+    size, memory = ranking._block(scorer, n_users, 300_000, block_size)
+    assert size <= (block_size or 512)
+    assert len(memory) <= 1 << 19
+    shapes = [tuple(tile.shape) for tile in scorer.tiles(np.arange(size), memory)]
+    assert sum(width for _, width in shapes) == 300_000
+    assert len(memory) == size * max(width for _, width in shapes)
 
 
 def test_each_user_has_its_own_mask_row(tables, mask):

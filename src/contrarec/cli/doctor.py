@@ -34,11 +34,14 @@ def examine() -> dict[str, Any]:
     """Return the report of `contrarec doctor`."""
     import torch
 
-    from contrarec.kernels.dispatch import HAS_NUMBA
+    from contrarec.kernels.dispatch import HAS_NUMBA, usable_cores
     from contrarec.model import resolve_device
 
     tests = _test_kernels() if HAS_NUMBA else {}
-    threads: dict[str, Any] = {"torch": torch.get_num_threads()}
+    threads: dict[str, Any] = {
+        "cores": usable_cores(),
+        "torch": torch.get_num_threads(),
+    }
     cache: dict[str, Any] = {"path": None, "writable": True}
     if HAS_NUMBA:
         from contrarec.kernels import topk
@@ -46,9 +49,9 @@ def examine() -> dict[str, Any]:
         # numba chooses its threading layer when the first parallel kernel runs
         numba: Any = import_module("numba")
         threads |= {"numba": numba.get_num_threads(), "numba_layer": numba.threading_layer()}
-        kernel: Any = topk._top_k
+        kernel: Any = topk._merge
         folder = Path(kernel.stats.cache_path)
-        cache = {"path": str(folder), "writable": any(folder.glob("topk._top_k-*.nbi"))}
+        cache = {"path": str(folder), "writable": any(folder.glob("topk._merge-*.nbi"))}
     device = resolve_device("auto")
     return {
         "ok": all(test["ok"] for test in tests.values()),
@@ -164,7 +167,7 @@ def _text(report: dict[str, Any]) -> str:
         f"Python {report['python']} on {report['platform']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in report["versions"].items()),
         f"device: {report['device']} ({report['device_name']})",
-        f"threads: torch {threads['torch']}{layer}",
+        f"threads: torch {threads['torch']}{layer}; usable cores: {threads['cores']}",
         f"kernels: {report['backend']}",
         f"numba caches in: {report['numba_cache']['path']}",
     ]

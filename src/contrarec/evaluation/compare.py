@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from contrarec.errors import ConfigError, DataError
@@ -60,8 +61,8 @@ def bootstrap_interval(
         size = min(chunk, n_resamples - first)
         draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
-        total = np.full((size, 1), float(n)) if everyone else times @ weights
-        np.divide(times @ filled, total, out=means[first : first + size], where=total > 0)
+        total = np.full((size, 1), float(n)) if everyone else _product(times, weights)
+        np.divide(_product(times, filled), total, out=means[first : first + size], where=total > 0)
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = (np.quantile if everyone else np.nanquantile)(means, ends, axis=0)
     return low.reshape(array.shape[1:]), high.reshape(array.shape[1:])
@@ -225,4 +226,12 @@ def _sign_flip_p_value(difference: Floats, n_flips: int, rng: np.random.Generato
 
 
 def _flipped_sums(difference: Floats, flips: NDArray[np.integer]) -> Floats:
-    return np.asarray(difference.sum() - 2 * (flips.astype(np.float64) @ difference))
+    return np.asarray(
+        difference.sum() - 2 * _product(flips.astype(np.float64), difference[:, None])[:, 0]
+    )
+
+
+def _product(a: Floats, b: Floats) -> Floats:
+    # NumPy's BLAS has threads of its own, which would get in the way of torch's.
+    product: Floats = (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+    return product

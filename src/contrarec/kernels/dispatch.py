@@ -2,8 +2,11 @@
 
 import functools
 import logging
+import math
 import os
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -14,6 +17,8 @@ Backend = Literal["auto", "reference", "numba", "triton"]
 Twin = Literal["reference", "numba", "triton"]
 
 HAS_TRITON = find_spec("triton") is not None  # imported only where it is used
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 if TYPE_CHECKING:
 
@@ -34,6 +39,10 @@ else:
 
         HAS_NUMBA = True
         _MOST_THREADS = numba.config.NUMBA_NUM_THREADS
+        # numba's OpenMP layer, loaded after torch, runs on torch's OpenMP and its threads: one
+        # pool. Any other layer brings threads of its own, which those of torch, still spinning
+        # from the last operation, keep off the cores. The variable NUMBA_THREADING_LAYER wins.
+        numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
         prange = numba.prange
         # Reassociation is allowed (dot products must vectorise); NaN and inf keep their meaning,
         # since a diverged model has to be noticed.
@@ -81,7 +90,7 @@ def resolve(backend: Backend, *tensors: torch.Tensor, gpu: bool = False) -> Twin
     devices = {tensor.device.type for tensor in tensors}
     if backend == "auto":
         if devices <= {"cpu"}:
-            return "numba" if HAS_NUMBA else "reference"
+            return _compiled() if HAS_NUMBA else "reference"
         if gpu and devices == {"cuda"}:
             return "triton" if HAS_TRITON else _without_triton()
         return "reference"
@@ -100,7 +109,12 @@ def resolve(backend: Backend, *tensors: torch.Tensor, gpu: bool = False) -> Twin
         raise BackendError(
             f"backend {backend!r} runs on {place}, got tensors on {', '.join(sorted(devices))}"
         )
-    return backend
+    return _compiled() if backend == "numba" else backend
+
+
+def _compiled() -> Literal["numba"]:
+    _follow_torch()
+    return "numba"
 
 
 _HOME = {"numba": "cpu", "triton": "cuda"}
@@ -114,8 +128,24 @@ def _without_triton() -> Literal["reference"]:
     return "reference"
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may keep busy: those it may run on, within its quota.
+
+    A container's quota (cgroup v1 or v2) is in CPU time; a part of a core counts as a core.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _quota(_CGROUPS))))
+
+
 def set_threads(n: int) -> None:
-    """Let torch and the compiled kernels use `n` threads each; they take turns, never both at once.
+    """Let torch, its BLAS and the compiled kernels use `n` threads: one pool, taking turns.
+
+    The number is torch's, and the compiled kernels follow it at every call, in every Python thread.
+    Left alone it is what torch chooses (`OMP_NUM_THREADS`, or all cores), at most `usable_cores()`.
+    Polars fixes its number when it is imported: it follows if that is still to come.
 
     Raises:
         ConfigError: `n` is smaller than 1.
@@ -124,4 +154,31 @@ def set_threads(n: int) -> None:
         raise ConfigError(f"`threads` must be at least 1, got {n}.")
     torch.set_num_threads(n)
     if HAS_NUMBA:
-        numba.set_num_threads(min(n, _MOST_THREADS))
+        _follow_torch()
+    if "polars" not in sys.modules:
+        os.environ["POLARS_MAX_THREADS"] = str(n)
+
+
+def _follow_torch() -> None:
+    n = torch.get_num_threads()
+    numba.set_num_threads(min(n, _MOST_THREADS))
+    if torch.get_num_threads() != n:  # the first call starts numba's threads, and resets OpenMP's
+        torch.set_num_threads(n)
+
+
+def _quota(root: Path) -> float:
+    """Return the cores that the control group of this process is given; infinity if unlimited."""
+    try:
+        limit, period = (root / "cpu.max").read_text().split()  # v2
+    except (OSError, ValueError):
+        try:
+            limit, period = (
+                (root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        except OSError:
+            return math.inf
+    return int(limit) / int(period) if limit != "max" and int(limit) > 0 else math.inf
+
+
+if torch.get_num_threads() > usable_cores():
+    torch.set_num_threads(usable_cores())

@@ -1,9 +1,11 @@
-"""Masked top-k of a block of scores, and which of the ranked items are positives.
+"""Masked top-k of scores, block by block, and which of the ranked items are positives.
 
-The compiled top-k reads each score once and compares it with the k-th best so far, in runs that the
-compiler turns into vector instructions; only what beats that threshold is looked at further. A
-survivor becomes one integer, its score above and its inverted index below, so that a single
-comparison orders by score and, among equal scores, by lowest index.
+The best items of a row are kept as keys: one integer each, the score above and the inverted index
+below, so that a single comparison orders by score and, among equal scores, by lowest index. Items
+may come in blocks, as long as these ascend: the keys are all that is carried from one to the next.
+
+The compiled twin reads each score once and compares it with the k-th best so far, in runs that the
+compiler turns into vector instructions; only what beats that threshold is looked at further.
 """
 
 import numpy as np
@@ -14,10 +16,15 @@ from contrarec.errors import ConfigError, DataError
 from contrarec.kernels.dispatch import Backend, njit, njit_serial, prange, resolve
 
 Csr = tuple[NDArray[np.int64], NDArray[np.int32]]  # indptr, indices (ascending in each row)
+CsrTensors = tuple[torch.Tensor, torch.Tensor]  # the same, int64 and int32, on the scores' device
 
 _RUN = 64  # scores compared before branching: a few vector registers, still a fine-grained skip
 _LOW = 0xFFFFFFFF
+_HIGH = 0x7FFFFFFF
 _EMPTY = np.iinfo(np.int64).min  # below the key of every finite score
+_NAN = np.iinfo(np.int64).max  # above the key of every score
+
+_NO_ROWS, _NO_ITEMS, _ALL = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.bool_)
 
 
 def masked_top_k(
@@ -54,56 +61,129 @@ def masked_top_k(
     >>> masked_top_k(torch.tensor([[0.5, 0.9, 0.9, 0.1]]), 2)[0]
     array([[1, 2]], dtype=int32)
     """
-    n_rows, n_items = _check(scores, k, mask, rows, candidates)
-    twin = resolve(backend, scores)
-    scores = scores.detach().to(torch.float32)
-    if mask is None or rows is None:
-        mask = (np.zeros(2, np.int64), np.empty(0, np.int32))
-        rows = np.zeros(n_rows, np.int64)
-    indptr = np.ascontiguousarray(mask[0], np.int64)
-    indices = np.ascontiguousarray(mask[1], np.int32)
-    rows = np.ascontiguousarray(rows, np.int64)
-    if candidates is None:
-        candidates = np.ones(n_items, np.bool_)
-    if twin == "reference":
-        return masked_top_k_reference(scores, k, indptr, indices, rows, candidates)
-    values = scores.contiguous().numpy()
-    items = np.empty((n_rows, k), np.int32)
-    best = np.empty((n_rows, k), np.float32)
-    _top_k(values, values.view(np.int32), indptr, indices, rows, candidates, items, best)
-    return items, best
+    n_rows, _ = _check(scores, k, mask, rows, candidates)
+    device = scores.device
+    keys = merge_top_k(
+        empty_keys(n_rows, k, device),
+        scores,
+        mask=None if mask is None else csr_tensors(mask, device),
+        rows=None if rows is None else torch.tensor(rows, dtype=torch.int64, device=device),
+        candidates=None if candidates is None else torch.tensor(candidates, device=device),
+        backend=backend,
+    )
+    return read_keys(keys)
 
 
-def masked_top_k_reference(
+def empty_keys(n_rows: int, k: int, device: torch.device) -> torch.Tensor:
+    """Return the keys of rows that no item has been ranked for: `[n_rows, k]` int64."""
+    return torch.full((n_rows, k), _EMPTY, device=device)
+
+
+def csr_tensors(
+    csr: tuple[NDArray[np.integer], NDArray[np.integer]], device: torch.device
+) -> CsrTensors:
+    """Bring a CSR onto a device; on the CPU it shares its memory where that has the right types."""
+    indptr = np.require(csr[0], np.int64, ["C", "W"])  # torch warns of what it may not write
+    indices = np.require(csr[1], np.int32, ["C", "W"])
+    return torch.as_tensor(indptr, device=device), torch.as_tensor(indices, device=device)
+
+
+def merge_top_k(
+    keys: torch.Tensor,
     scores: torch.Tensor,
-    k: int,
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    rows: NDArray[np.int64],
-    candidates: NDArray[np.bool_],
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Compute `masked_top_k` with a stable sort in torch, on any device: the kernel's oracle."""
-    n_rows, n_items = scores.shape
-    masked = scores.clone()
-    masked[:, torch.from_numpy(~candidates)] = -torch.inf
-    starts, lengths = indptr[rows], indptr[rows + 1] - indptr[rows]
-    row = np.repeat(np.arange(n_rows), lengths)
-    # Position of each masked entry: its row's start plus its rank within the row.
-    within = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    column = indices[np.repeat(starts, lengths) + within].astype(np.int64)
-    known = column < n_items
-    masked[torch.from_numpy(row[known]), torch.from_numpy(column[known])] = -torch.inf
+    *,
+    first: int = 0,
+    mask: CsrTensors | None = None,
+    rows: torch.Tensor | None = None,
+    candidates: torch.Tensor | None = None,
+    backend: Backend = "auto",
+) -> torch.Tensor:
+    """Merge a block of items into the keys of the best items before it; blocks must ascend.
 
-    ranked = torch.sort(masked, dim=1, descending=True, stable=True)
-    width = min(k, n_items)
-    items = np.full((n_rows, k), -1, np.int32)
-    best = np.full((n_rows, k), -np.inf, np.float32)
-    best[:, :width] = ranked.values[:, :width].cpu().numpy()
-    items[:, :width] = ranked.indices[:, :width].cpu().numpy()
-    items[np.isneginf(best)] = -1
-    has_nan = torch.isnan(scores).any(dim=1).cpu().numpy()
-    items[has_nan], best[has_nan] = -1, np.nan
+    The checks of `masked_top_k` are the caller's. Everything lies on one device.
+
+    Args:
+        keys: `[b, k]` int64 of `empty_keys` or of the block before; may be written into.
+        scores: `[b, w]` of the items from `first` on.
+        first: index of the first item.
+        mask: items not to be ranked; those outside the block are ignored.
+        rows: `[b]` int64, the mask row of each score row; used with `mask` only.
+        candidates: `[first + w]` bool or longer, true where an item may be ranked.
+        backend: `auto`, `reference` or `numba`.
+
+    Returns:
+        The keys, descending in each row: what `read_keys` reads.
+    """
+    scores = scores.detach().to(torch.float32)
+    if resolve(backend, keys, scores) == "reference":
+        return merge_top_k_reference(keys, scores, first, mask, rows, candidates)
+    values = scores.contiguous().numpy()
+    indptr, indices, of = _NO_ROWS, _NO_ITEMS, _NO_ROWS
+    if mask is not None and rows is not None:
+        indptr, indices, of = mask[0].numpy(), mask[1].numpy(), rows.numpy()
+    _merge(
+        values,
+        values.view(np.int32),
+        first,
+        indptr,
+        indices,
+        of,
+        _ALL if candidates is None else candidates.numpy(),
+        keys.numpy(),
+    )
+    return keys
+
+
+def merge_top_k_reference(
+    keys: torch.Tensor,
+    scores: torch.Tensor,
+    first: int,
+    mask: CsrTensors | None,
+    rows: torch.Tensor | None,
+    candidates: torch.Tensor | None,
+) -> torch.Tensor:
+    """Compute `merge_top_k` in torch on any device, with a copy of the block as 64-bit keys."""
+    n_rows, width = scores.shape
+    device = scores.device
+    high = scores.contiguous().view(torch.int32).long()
+    high ^= (high >> 31) & _HIGH
+    high.masked_fill_(scores == 0, 0)  # 0.0 and -0.0 are equal
+    # One column too many takes what the mask says about items outside the block.
+    block = torch.empty((n_rows, width + 1), dtype=torch.int64, device=device)
+    ranked = block[:, :width]
+    torch.bitwise_left_shift(high, 32, out=high)
+    torch.bitwise_or(high, _LOW - first - torch.arange(width, device=device), out=ranked)
+    ranked.masked_fill_(torch.isneginf(scores), _EMPTY)
+    if candidates is not None:
+        ranked.masked_fill_(~candidates[first : first + width], _EMPTY)
+    if mask is not None and rows is not None:
+        row, column = _entries(mask, rows)
+        column = column - first
+        block[row, torch.where((column >= 0) & (column < width), column, width)] = _EMPTY
+    ranked.masked_fill_(torch.isnan(scores), _NAN)
+    return torch.topk(torch.cat([keys, ranked], 1), keys.shape[1]).values
+
+
+def read_keys(keys: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Turn keys `[b, k]` into items and scores as `masked_top_k` returns them."""
+    packed = keys.cpu().numpy()
+    high = packed >> 32
+    best = (high ^ ((high >> 31) & _HIGH)).astype(np.int32).view(np.float32)
+    items = (_LOW - (packed & _LOW)).astype(np.int32)
+    empty, failed = packed == _EMPTY, packed[:, 0] == _NAN
+    items[empty], best[empty] = -1, -np.inf
+    items[failed], best[failed] = -1, np.nan
     return items, best
+
+
+def _entries(csr: CsrTensors, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the position in `rows` and the column of every entry of these CSR rows."""
+    indptr, indices = csr
+    starts, lengths = indptr[rows], indptr[rows + 1] - indptr[rows]
+    row = torch.repeat_interleave(lengths)
+    # Place of each entry: its row's start plus its rank within the row.
+    within = torch.arange(len(row), device=row.device) - (lengths.cumsum(0) - lengths)[row]
+    return row, indices[starts[row] + within].long()
 
 
 def in_rows(
@@ -135,7 +215,7 @@ def in_rows(
     indptr = np.ascontiguousarray(truth[0], np.int64)
     indices = np.ascontiguousarray(truth[1], np.int32)
     rows = np.ascontiguousarray(rows, np.int64)
-    _check_rows(rows, len(indptr) - 1)
+    check_rows(rows, len(indptr) - 1)
     if resolve(backend) == "reference":
         return in_rows_reference(items, rows, indptr, indices)
     found = np.empty(items.shape, np.bool_)
@@ -177,14 +257,18 @@ def _check(
     if mask is not None and rows is not None:
         if rows.shape != (n_rows,):
             raise ConfigError(f"`rows` must be [{n_rows}] like `scores`, got {rows.shape}.")
-        _check_rows(rows, len(mask[0]) - 1)
+        check_rows(rows, len(mask[0]) - 1)
     if candidates is not None and candidates.shape != (n_items,):
         raise ConfigError(f"`candidates` must be [{n_items}], got {candidates.shape}.")
     return n_rows, n_items
 
 
-def _check_rows(rows: NDArray[np.int64], n_rows: int) -> None:
-    # Compiled code does not check bounds: a wrong index would read foreign memory.
+def check_rows(rows: NDArray[np.int64], n_rows: int) -> None:
+    """Refuse rows that a CSR does not have: compiled code would read foreign memory.
+
+    Raises:
+        DataError: a row lies outside `[0, n_rows)`.
+    """
     if rows.size and (rows.min() < 0 or rows.max() >= n_rows):
         raise DataError(
             f"`rows` must lie in [0, {n_rows}), got values from {rows.min()} to {rows.max()}."
@@ -192,57 +276,56 @@ def _check_rows(rows: NDArray[np.int64], n_rows: int) -> None:
 
 
 @njit
-def _top_k(scores, bits, indptr, indices, rows, candidates, items, best):  # type: ignore[no-untyped-def]
-    n_items = scores.shape[1]
-    k = items.shape[1]
+def _merge(scores, bits, first, indptr, indices, rows, candidates, keys):  # type: ignore[no-untyped-def]
+    width = scores.shape[1]
+    last = keys.shape[1] - 1
     for r in prange(scores.shape[0]):
-        row = scores[r]
-        keys = np.full(k, _EMPTY, np.int64)  # descending
-        threshold = np.float32(-np.inf)
-        has_nan = False
-        m, m_end = indptr[rows[r]], indptr[rows[r] + 1]
-        start = 0
-        while start < n_items:
-            stop = min(start + _RUN, n_items)
-            look = False
-            for j in range(start, stop):  # "not <=" lets NaN through, too
-                look |= not (row[j] <= threshold)
-            if look:
-                for j in range(start, stop):
-                    score = row[j]
-                    if score > threshold:
-                        while m < m_end and indices[m] < j:
-                            m += 1
-                        if (m < m_end and indices[m] == j) or not candidates[j]:
-                            continue
-                        _insert(keys, _key(score, bits[r, j], j))
-                        if keys[k - 1] != _EMPTY:
-                            threshold = row[_item(keys[k - 1])]
-                    elif score != score:
-                        has_nan = True
-            start = stop
-        for c in range(k):
-            if has_nan or keys[c] == _EMPTY:
-                items[r, c] = -1
-                best[r, c] = np.nan if has_nan else -np.inf
-            else:
-                items[r, c] = _item(keys[c])
-                best[r, c] = row[_item(keys[c])]
+        best = keys[r]  # descending
+        threshold = _score(best[last])
+        m = m_end = 0
+        if len(rows):
+            m, m_end = indptr[rows[r]], indptr[rows[r] + 1]
+            m += np.searchsorted(indices[m:m_end], first)
+        for start in range(0, width, _RUN):
+            stop = min(start + _RUN, width)
+            look = np.int32(stop - start < _RUN)
+            if not look:  # a loop of known length without a branch: vector instructions
+                for j in range(_RUN):  # "not <=" lets NaN through, too
+                    look |= np.int32(not (scores[r, start + j] <= threshold))
+            if not look:
+                continue
+            for j in range(start, stop):
+                score = scores[r, j]
+                if score <= threshold:
+                    continue
+                if score != score:
+                    _insert(best, _NAN)
+                    continue
+                item = first + j
+                while m < m_end and indices[m] < item:
+                    m += 1
+                if (m < m_end and indices[m] == item) or (len(candidates) and not candidates[item]):
+                    continue
+                _insert(best, _key(score, bits[r, j], item))
+                threshold = _score(best[last])
 
 
 @njit_serial
 def _key(score, bits, item):  # type: ignore[no-untyped-def]
     # The bits of a float order like an integer, except that negative ones run backwards.
     high = np.int64(bits)
-    high ^= (high >> 31) & 0x7FFFFFFF
+    high ^= (high >> 31) & _HIGH
     if score == 0:  # 0.0 and -0.0 are equal
         high = np.int64(0)
     return (high << 32) | (_LOW - item)
 
 
 @njit_serial
-def _item(key):  # type: ignore[no-untyped-def]
-    return _LOW - (key & _LOW)
+def _score(key):  # type: ignore[no-untyped-def]
+    if key == _EMPTY:
+        return np.float32(-np.inf)
+    high = key >> 32
+    return np.int32(high ^ ((high >> 31) & _HIGH)).view(np.float32)
 
 
 @njit_serial
