@@ -16,6 +16,7 @@ from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError
 
 _BATCH = 1 << 20  # rows in memory at a time
+_MOST_BATCHES = 64  # of a log; longer ones get larger batches
 
 
 def read_parquet(path: Path, asked: ColumnNames) -> pl.DataFrame:
@@ -120,11 +121,15 @@ class _ParquetLog:
         return frame.lazy().sort(role).collect(engine="streaming")[role]
 
     def batches(self, *roles: str) -> Iterator[pl.DataFrame]:
-        """Yield the rows in order, their columns brought to their types."""
-        start = 0
-        for batch in self.scan.select(roles).collect_batches(chunk_size=_BATCH):
-            yield self.clean(batch, start)
-            start += batch.height
+        """Yield the rows in order, their columns brought to their types.
+
+        Each batch is a query of its own: `collect_batches` reads ahead, which takes several times
+        the memory. A row group larger than a batch is decoded once for each batch of it.
+        """
+        height = self.height()
+        size = max(_BATCH, -(-height // _MOST_BATCHES))
+        for start in range(0, height, size):
+            yield self.clean(self.scan.select(roles).slice(start, size).collect(), start)
 
     def clean(self, frame: pl.DataFrame, start: int) -> pl.DataFrame:
         """Bring rows from `start` on to their types."""
