@@ -3,12 +3,11 @@
 The log has Zipf popularity and is written a block at a time; writing it is not timed. Each reading
 takes place in a process of its own, is checked against the file, and reports its peak memory.
 
-    python benchmarks/reading.py 1e6 1e7
-    python benchmarks/reading.py 1e8        # 1.3 GB in the temporary folder while it runs
+    python -m benchmarks.reading 1e6 1e7
+    python -m benchmarks.reading 1e8        # 1.3 GB in the temporary folder while it runs
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,39 +20,41 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Row = dict[str, object]
+from benchmarks.record import ROOT, Row, ensure, summary
+from contrarec.data.interactions import Interactions
 
 _BLOCK = 1 << 20  # rows of a row group
 
 
 def rows(
-    n_rows: int, n_users: int = 5_000_000, n_items: int = 1_000_000, *, repeats: int = 3
+    *, short: bool, n_rows: int | None = None, n_users: int = 5_000_000, n_items: int = 1_000_000
 ) -> Iterator[Row]:
-    """Time `Dataset.from_file` on a log of `n_rows`: median, spread, rows a second, peak memory.
+    """Time `Dataset.from_file`: median, spread, rows a second, peak memory.
 
     Args:
-        n_rows: interactions, repeated ones included.
+        short: a short log, and fewer readings.
+        n_rows: interactions, repeated ones included; 1,000,000 in the short form, else 10,000,000.
         n_users: users there are; fewer will occur in a short log.
         n_items: likewise.
-        repeats: readings, each in a new process, after one of a short log that does not count.
     """
+    n_rows = n_rows or (10**6 if short else 10**7)
     with tempfile.TemporaryDirectory() as folder:
-        path, short = Path(folder) / "log.parquet", Path(folder) / "short.parquet"
-        write_log(short, 2 * _BLOCK, 1000, 1000)
-        _read_in_child(short)  # compiles
+        path, warm_up = Path(folder) / "log.parquet", Path(folder) / "warm_up.parquet"
+        write_log(warm_up, 2 * _BLOCK, 1000, 1000)
+        _read_in_child(warm_up)  # compiles
         write_log(path, n_rows, n_users, n_items)
-        results = [_read_in_child(path) for _ in range(repeats)]
-    seconds = [result["seconds"] for result in results]
+        results = [_read_in_child(path) for _ in range(1 if short or n_rows > 10**7 else 3)]
+    timed = summary([result["seconds"] for result in results])
     last = results[-1]
     yield {
-        "what": "reading Parquet",
-        "shape": f"{n_rows} rows, {last['pairs']} pairs of {last['users']} × {last['items']} "
-        f"string ids, {last['kept_mib']:.0f} MiB kept, {last['start_mib']:.0f} MiB before",
-        "seconds": statistics.median(seconds),
-        "spread": max(seconds) - min(seconds),
-        "rate": n_rows / statistics.median(seconds),
+        "what": "reading: Parquet with string ids",
+        "shape": f"{n_rows:,} rows, {last['users']:,} users × {last['items']:,} items, "
+        f"{last['start_mib']:.0f} MiB before",
+        "interactions": last["pairs"],
+        "rate": n_rows / timed["seconds"],
         "peak_mib": max(result["peak_mib"] for result in results),
-    }
+        "expected_mib": last["kept_mib"],
+    } | timed
 
 
 def write_log(path: Path, n_rows: int, n_users: int, n_items: int) -> None:
@@ -79,8 +80,8 @@ def _ids(kind: str, n: int, rng: np.random.Generator) -> pl.Series:
 
 
 def _read_in_child(path: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--read", str(path)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.reading", "--read", str(path)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
@@ -110,16 +111,16 @@ def _read(path: Path) -> dict[str, float]:
     }
 
 
-def _check(log, path: Path) -> None:
+def _check(log: Interactions, path: Path) -> None:
     """Compare sizes, and the items of the first, a middle and the last user, with the file."""
     scan = pl.scan_parquet(path)
-    if scan.select(pl.len()).collect().item() != log.nnz + log.n_duplicates:
-        raise RuntimeError("rows were lost, or counted twice")
+    height = scan.select(pl.len()).collect().item()
+    ensure(height == log.nnz + log.n_duplicates, "rows were lost, or counted twice")
     for u in (0, log.n_users // 2, log.n_users - 1):
         of_user = scan.filter(pl.col("user_id") == log.users.ids[u]).select("item_id")
         want = of_user.collect()["item_id"].unique().sort().to_list()
-        if log.items.take(log.indices[log.indptr[u] : log.indptr[u + 1]]).to_list() != want:
-            raise RuntimeError(f"user {log.users.ids[u]} has other items in the file")
+        got = log.items.take(log.indices[log.indptr[u] : log.indptr[u + 1]]).to_list()
+        ensure(got == want, f"user {log.users.ids[u]} has other items in the file")
 
 
 def _peak_mib() -> float:
@@ -133,5 +134,5 @@ if __name__ == "__main__":
         print(json.dumps(_read(Path(sys.argv[2]))))
     else:
         for size in sys.argv[1:]:
-            for row in rows(int(float(size)), repeats=3 if float(size) <= 1e7 else 1):
+            for row in rows(short=False, n_rows=int(float(size))):
                 print(row, flush=True)

@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import contrarec as cr
-from benchmarks import epoch, evaluation, kernels, profile, quality, sampler, threads
+from benchmarks import (
+    epoch,
+    evaluation,
+    kernels,
+    profile,
+    quality,
+    reading,
+    sampler,
+    startup,
+    threads,
+)
 from benchmarks.record import ROOT, Row, append, environment, with_peak
 
 Options = argparse.Namespace
@@ -27,6 +37,8 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "sampler": lambda o: sampler.rows(short=o.short, threads=o.threads),
     "evaluation": lambda o: evaluation.rows(o.data, short=o.short),
     "threads": lambda o: threads.rows(short=o.short, threads=o.threads),
+    "reading": lambda o: reading.rows(short=o.short),
+    "startup": lambda o: startup.rows(o.data, short=o.short),
     "profile": lambda o: profile.rows(o.data, short=o.short),
     "epoch": lambda o: epoch.rows(o.data, short=o.short),
     "quality": lambda o: quality.rows(o.data, short=o.short),
