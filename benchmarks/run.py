@@ -38,7 +38,7 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "evaluation": lambda o: evaluation.rows(o.data, short=o.short),
     "threads": lambda o: threads.rows(short=o.short, threads=o.threads),
     "reading": lambda o: reading.rows(short=o.short),
-    "startup": lambda o: startup.rows(o.data, short=o.short),
+    "startup": lambda o: startup.rows(short=o.short),
     "profile": lambda o: profile.rows(o.data, short=o.short),
     "epoch": lambda o: epoch.rows(o.data, short=o.short),
     "quality": lambda o: quality.rows(o.data, short=o.short),

@@ -16,19 +16,13 @@ _SCRIPT = "import sys; from contrarec.cli import main; sys.exit(main())"  # what
 
 
 def rows(
-    data: Path | None,
-    *,
-    short: bool,
-    n_users: int = 20_000,
-    n_items: int = 5_000,
-    n_interactions: int = 500_000,
+    *, short: bool, n_users: int = 20_000, n_items: int = 5_000, n_interactions: int = 500_000
 ) -> Iterator[Row]:
     """Yield the time of `--help` and of recommendations for one user, each in a new process.
 
     Args:
-        data: folder whose `yahoo-r3` the run is trained on, for an epoch; None generates a log.
         short: fewer repeats.
-        n_users: of the log that is generated.
+        n_users: of the generated log that the run is trained on, for an epoch.
         n_items: likewise.
         n_interactions: likewise.
     """
@@ -37,10 +31,7 @@ def rows(
     yield {"what": "startup: contrarec --help", "shape": "whole process"} | single(
         lambda: _run("--help"), repeats
     )
-    if data is None:
-        log, name = _log(n_users, n_items, n_interactions), "generated"
-    else:
-        log, name = cr.Dataset.load(data / "yahoo-r3"), "Yahoo! R3"
+    log = _log(n_users, n_items, n_interactions)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         recommender = cr.Recommender("mf", "infonce", epochs=1, device="cpu").fit(log, out=run)
@@ -53,7 +44,7 @@ def rows(
         ensure(got == want, f"other items were recommended: {got}, not {want}")
         yield {
             "what": "startup: contrarec recommend",
-            "shape": f"one user, mf, {log.n_users:,} users × {log.n_items:,} items, {name}",
+            "shape": f"one user, mf, {n_users:,} users × {n_items:,} items",
         } | single(lambda: _run(*words, str(out)), repeats)
 
 

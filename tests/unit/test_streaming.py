@@ -85,6 +85,16 @@ def test_a_streamed_log_is_what_a_dictionary_makes_of_it(tmp_path, texts, time, 
     assert streamed.users.ids.dtype == (pl.String if texts else pl.Int64)
 
 
+@pytest.mark.usefixtures("streaming")
+def test_a_long_log_comes_in_larger_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_MOST_BATCHES", 3)
+    frame = make_log(np.random.default_rng(0), 100, time=np.int64, weight=True)
+    frame.write_parquet(tmp_path / "log.parquet", row_group_size=20)
+    log = parquet._ParquetLog.open(tmp_path / "log.parquet", {})
+    assert [len(batch) for batch in log.batches("user", "time")] == [34, 34, 32]
+    assert_is(parquet.stream_parquet(tmp_path / "log.parquet", {}), frame)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
@@ -296,3 +306,20 @@ def test_set_operations_in_blocks_are_those_of_python_sets():
         assert list(zip(rest.rows, rest.indices, strict=True)) == sorted(left - right)
         union = sides[0].union(sides[1])
         assert list(zip(union.rows, union.indices, strict=True)) == sorted(left | right)
+
+
+@pytest.mark.usefixtures("streaming")
+def test_blocks_of_users_are_as_large_as_they_may_be():
+    counts = [2, 3, 1, 0, 9, 0, 4, 1, 5]  # blocks of 5, or one user with more
+    users, items = np.repeat(range(9), counts), np.concatenate([range(n) for n in counts])
+    names = Vocabulary.of(range(9)), Vocabulary.of(range(9))
+    log = Interactions.from_pairs(users, items.astype(int), users=names[0], items=names[1])
+    blocks = [range(2), range(2, 4), range(4, 5), range(5, 8), range(8, 9)]
+    assert list(log._blocks()) == blocks
+
+
+def test_a_mask_is_shared_where_nothing_is_taken_out_of_it():
+    pairs = [pl.DataFrame({"user": [1, 2], "item": [i, i]}) for i in range(4)]
+    data = Dataset.from_parts(train=pairs[0], valid=pairs[1], tests={"a": pairs[2], "b": pairs[3]})
+    assert data.valid.mask is data.train
+    assert data.tests["a"].mask is data.tests["b"].mask

@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from contrarec.data.rows import count, first_fall, offsets, pack
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _BLOCK = 1 << 22  # interactions looked at at a time, where a number for each pair is needed
 
@@ -233,8 +236,10 @@ class Interactions:
         )
         return replace(moved, n_duplicates=self.n_duplicates)
 
-    def to_scipy(self) -> csr_matrix:
+    def to_scipy(self) -> "csr_matrix":
         """Return a float32 matrix `[n_users, n_items]`: the weights, or ones."""
+        from scipy.sparse import csr_matrix
+
         values = np.ones(self.nnz, dtype=np.float32) if self.weight is None else self.weight
         return csr_matrix((values, self.indices, self.indptr), shape=(self.n_users, self.n_items))
 

@@ -1,14 +1,14 @@
 """Reading logs: files, frames and sparse matrices become one kind of frame."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_matrix, issparse
 
 from contrarec.data.adjacency import read_adjacency
 from contrarec.data.columns import ROW, ColumnNames, clean_columns, resolve_columns
@@ -17,6 +17,9 @@ from contrarec.data.interactions import Interactions
 from contrarec.data.parquet import read_parquet, stream_parquet
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError, unknown
+
+if TYPE_CHECKING:
+    from scipy.sparse import coo_matrix
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".inter", ".parquet")
 """Files that can be read: adjacency list, CSV, TSV, RecBole's atomic file, Parquet."""
@@ -54,7 +57,7 @@ def read_log(
     asked: ColumnNames = {"user": user, "item": item, "time": time, "weight": weight}
     if isinstance(source, str | Path):
         return _read_file(Path(source), asked)
-    if issparse(source):
+    if _is_sparse(source):
         return _read_matrix(source.tocoo())
     return _read_frame(source, asked)
 
@@ -75,7 +78,7 @@ def read_interactions(source: Any, columns: ColumnNames) -> Interactions:
         if streamed is not None:
             return streamed
     log = read_log(source, **columns)
-    if issparse(source):
+    if _is_sparse(source):
         users, items = (Vocabulary(pl.int_range(size, eager=True)) for size in source.shape)
     else:
         users, items = Vocabulary.of(log["user"]), Vocabulary.of(log["item"])
@@ -153,7 +156,13 @@ def _to_polars(column: nw.Series[Any]) -> pl.Series:
         raise DataError(f"`{column.name}` must hold values of one type.") from None
 
 
-def _read_matrix(matrix: coo_matrix) -> pl.DataFrame:
+def _is_sparse(source: Any) -> bool:
+    """Whether it is a scipy matrix, which nothing is before scipy has been loaded."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and bool(scipy_sparse.issparse(source))
+
+
+def _read_matrix(matrix: "coo_matrix") -> pl.DataFrame:
     stored = matrix.data != 0
     frame = pl.DataFrame(
         {
