@@ -25,8 +25,10 @@ from benchmarks import (
     profile,
     propagation,
     quality,
+    reading,
     sampler,
     scale,
+    startup,
     threads,
 )
 from benchmarks.record import ROOT, Row, append, environment, with_peak
@@ -39,6 +41,8 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "propagation": lambda o: propagation.rows(o.data, short=o.short),
     "evaluation": lambda o: evaluation.rows(o.data, short=o.short),
     "threads": lambda o: threads.rows(short=o.short, threads=o.threads),
+    "reading": lambda o: reading.rows(short=o.short),
+    "startup": lambda o: startup.rows(short=o.short),
     "profile": lambda o: profile.rows(o.data, short=o.short),
     "epoch": lambda o: epoch.rows(o.data, short=o.short),
     "quality": lambda o: quality.rows(o.data, short=o.short),

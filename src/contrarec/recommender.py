@@ -16,9 +16,12 @@ from contrarec.errors import ConfigError, DataError, unknown
 from contrarec.evaluation.protocol import Evaluation, evaluate
 from contrarec.evaluation.ranking import dot_scorer, top_k
 from contrarec.frames import ids_of, native_frame
+from contrarec.kernels.dispatch import Backend
 from contrarec.model import Model, align, resolve_device
 from contrarec.settings import Settings, resolve_settings
 from contrarec.training.loop import Hooks, Outcome, evaluate_sets, fit
+
+_FEW_SCORES = 1 << 20
 
 
 class Recommender:
@@ -180,7 +183,12 @@ class Recommender:
         scores = np.full((len(ids), k), -np.inf, np.float32)
         mask = history if filter_viewed else None
         items[warm], scores[warm] = top_k(
-            model.scorer(), index[warm], k, n_items=history.n_items, mask=mask
+            model.scorer(),
+            index[warm],
+            k,
+            n_items=history.n_items,
+            mask=mask,
+            backend=_twin(len(ids) * history.n_items),
         )
         if not warm.all():
             counts = history.item_counts
@@ -215,7 +223,12 @@ class Recommender:
         index = _known(vocabulary, ids, "item")
         vectors = model.unit_item_vectors()
         found, scores = top_k(
-            dot_scorer(vectors, vectors), index, k + 1, n_items=len(vocabulary), mask=None
+            dot_scorer(vectors, vectors),
+            index,
+            k + 1,
+            n_items=len(vocabulary),
+            mask=None,
+            backend=_twin(len(ids) * len(vocabulary)),
         )
         keep = np.argsort(found == index[:, None], axis=1, kind="stable")[:, :k]
         found, scores = np.take_along_axis(found, keep, 1), np.take_along_axis(scores, keep, 1)
@@ -335,6 +348,11 @@ class Recommender:
             "rank": pl.Series("rank", (ranks + 1).astype(np.int32)),
         }
         return native_frame(kind or self._about.frame, columns)
+
+
+def _twin(n_scores: int) -> Backend:
+    """Choose the kernel of a ranking: loading compiled code takes longer than a few users do."""
+    return "reference" if n_scores <= _FEW_SCORES else "auto"
 
 
 def _known(vocabulary: Vocabulary, ids: pl.Series, what: str) -> np.ndarray:

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from cli.tools import Answer, settings
+from contrarec import recommender
 from contrarec.cli import main
+from contrarec.kernels import topk
 from contrarec.recommender import Recommender
 
 Call = Callable[..., Answer]
@@ -31,6 +33,20 @@ def history(folder: Path, user: int) -> set[int]:
 
 
 class TestUsers:
+    def test_a_few_load_no_compiled_code(
+        self, contrarec: Call, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def answers() -> list[str]:
+            few = contrarec("recommend", run, "--users", 100, "--json")
+            return [few.out, contrarec("similar", run, "--items", 505, "--json").out]
+
+        monkeypatch.setattr(recommender, "_FEW_SCORES", 0)
+        compiled = answers()
+        assert all(compiled)
+        monkeypatch.undo()
+        monkeypatch.setattr(topk, "_merge", None)
+        assert answers() == compiled
+
     def test_on_the_command_line(self, contrarec: Call, folder: Path, run: Path) -> None:
         answer = contrarec("recommend", run, "--users", "117, 100,117", "--k", 4, "--json")
         result = json.loads(answer.out)

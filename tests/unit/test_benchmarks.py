@@ -18,9 +18,11 @@ from benchmarks import (
     kernels,
     profile,
     quality,
+    reading,
     record,
     run,
     sampler,
+    startup,
     threads,
     worlds,
 )  # fmt: skip
@@ -195,6 +197,8 @@ def small(name: str) -> list[record.Row]:
         "evaluation": lambda: evaluation.rows(
             None, short=True, n_users=120, n_items=90, n_interactions=600
         ),
+        "reading": lambda: reading.rows(short=True, n_rows=3_000, n_users=50, n_items=40),
+        "startup": lambda: startup.rows(short=True, n_users=50, n_items=90, n_interactions=1_000),
         "threads": lambda: threads.rows(
             short=True,
             threads=2,
@@ -210,7 +214,9 @@ def small(name: str) -> list[record.Row]:
     return list(made[name]())
 
 
-@pytest.mark.parametrize("name", ["kernels", "sampler", "evaluation", "threads", "profile"])
+@pytest.mark.parametrize(
+    "name", ["kernels", "sampler", "evaluation", "reading", "startup", "threads", "profile"]
+)
 def test_a_benchmark_yields_rows_that_fit(name: str, tmp_path: Path) -> None:
     rows = small(name)
     assert rows

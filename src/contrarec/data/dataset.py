@@ -301,8 +301,8 @@ class Dataset:
             digest.update(f"{vocabulary.ids.dtype} {len(ids)} ".encode())
             digest.update(ids.str.len_bytes().to_numpy().astype("<u4").tobytes())
             digest.update("".join(ids).encode())
-        for array in (self.train.indptr.astype("<i8"), self.train.indices.astype("<i4")):
-            digest.update(array.tobytes())
+        for array, kind in ((self.train.indptr, "<i8"), (self.train.indices, "<i4")):
+            digest.update(np.ascontiguousarray(array, kind).data)
         return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
@@ -334,10 +334,11 @@ def _assemble(
         if name == "train":
             continue
         truth = parts[name]
+        own = seen.isin(truth)
         held_out[name] = TestSet(
             name=name,
             truth=truth,
-            mask=seen.select(~seen.isin(truth)),
+            mask=seen.select(~own) if own.any() else seen,
             masked=masked,
             candidates=candidates,
         )

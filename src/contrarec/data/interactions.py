@@ -1,13 +1,20 @@
 """Who interacted with what: compressed sparse rows and the ids they stand for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
+from contrarec.data.rows import count, first_fall, offsets, pack
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_BLOCK = 1 << 22  # interactions looked at at a time, where a number for each pair is needed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +53,7 @@ class Interactions:
                 f"`indices` must lie in [0, {self.n_items}), "
                 f"got {self.indices.min()} to {self.indices.max()}."
             )
-        if self.nnz and not (np.diff(self.keys) > 0).all():
+        if first_fall(self.indptr, self.indices) is not None:
             raise DataError("`indices` must be strictly ascending in each row.")
         for name in ("time", "weight"):
             values = getattr(self, name)
@@ -87,31 +94,8 @@ class Interactions:
                 raise DataError(
                     f"`{name}_index` must lie in [0, {size}), got {index.min()} to {index.max()}."
                 )
-        keys = user_index.astype(np.int64) * len(items) + item_index
-        if not (keys[1:] > keys[:-1]).all():  # files are often sorted already
-            order = np.argsort(keys, kind="stable")
-            keys = keys[order]
-            time = None if time is None else time[order]
-            weight = None if weight is None else weight[order]
-        first = np.ones(len(keys), dtype=bool)
-        first[1:] = keys[1:] != keys[:-1]
-        if not first.all():
-            starts = np.flatnonzero(first)
-            time = None if time is None else np.maximum.reduceat(time, starts)
-            weight = None if weight is None else np.add.reduceat(weight, starts)
-        pairs = keys[first]
-        rows = pairs // max(len(items), 1)
-        indptr = np.zeros(len(users) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(rows, minlength=len(users)), out=indptr[1:])
-        return cls(
-            indptr=indptr,
-            indices=(pairs - rows * len(items)).astype(np.int32),
-            users=users,
-            items=items,
-            time=time,
-            weight=None if weight is None else weight.astype(np.float32),
-            n_duplicates=len(keys) - len(pairs),
-        )
+        rows = pack(user_index, item_index, len(users), len(items), time, weight)
+        return cls(users=users, items=items, **rows._asdict())
 
     @property
     def n_users(self) -> int:
@@ -143,8 +127,7 @@ class Interactions:
     @property
     def keys(self) -> np.ndarray:
         """`[nnz]` int64, `user * n_items + item`: one ascending number per pair."""
-        keys: np.ndarray = self.rows.astype(np.int64) * self.n_items + self.indices
-        return keys
+        return self._keys(range(self.n_users))
 
     @cached_property
     def user_counts(self) -> np.ndarray:
@@ -155,17 +138,17 @@ class Interactions:
     @cached_property
     def item_counts(self) -> np.ndarray:
         """`[n_items]` int64, interactions with each item."""
-        counts: np.ndarray = np.bincount(self.indices, minlength=self.n_items)
-        return counts
+        return count(self.indices, self.n_items)
 
     def select(self, keep: np.ndarray) -> "Interactions":
         """Return the interactions where `keep` (bool `[nnz]`) is true, in the same vocabularies."""
         if keep.shape != (self.nnz,) or keep.dtype != bool:
             raise DataError(f"`keep` must be bool [{self.nnz}], got {keep.dtype} {keep.shape}.")
-        before = np.zeros(self.nnz + 1, dtype=np.int64)
-        np.cumsum(keep, out=before[1:])
+        counts = np.zeros(self.n_users, dtype=np.int64)
+        filled = np.flatnonzero(self.user_counts)  # so that each sum ends where the next one starts
+        counts[filled] = np.add.reduceat(keep, self.indptr[filled], dtype=np.int64)
         return Interactions(
-            indptr=before[self.indptr],
+            indptr=offsets(counts),
             indices=self.indices[keep],
             users=self.users,
             items=self.items,
@@ -176,10 +159,31 @@ class Interactions:
     def isin(self, other: "Interactions") -> np.ndarray:
         """Tell for each pair, bool `[nnz]`, whether `other` (in the same vocabularies) has it."""
         self._check_same(other)
-        mine, theirs = self.keys, other.keys
-        place = np.searchsorted(theirs, mine)
-        found: np.ndarray = np.append(theirs, -1)[place] == mine
+        found = np.empty(self.nnz, dtype=bool)
+        for users in self._blocks():
+            mine, theirs = self._keys(users), other._keys(users)
+            place = np.searchsorted(theirs, mine)
+            part = slice(self.indptr[users.start], self.indptr[users.stop])
+            found[part] = np.append(theirs, -1)[place] == mine
         return found
+
+    def _blocks(self) -> Iterator[range]:
+        """Yield ranges of users that have about `_BLOCK` interactions together, or one user."""
+        start = 0
+        while start < self.n_users:
+            wanted = self.indptr[start] + _BLOCK
+            stop = int(np.searchsorted(self.indptr, wanted, side="right")) - 1
+            stop = max(stop, start + 1)
+            yield range(start, stop)
+            start = stop
+
+    def _keys(self, users: range) -> np.ndarray:
+        """Return int64 `user * n_items + item` of the interactions of some consecutive users."""
+        indptr = self.indptr[users.start : users.stop + 1]
+        first = np.arange(users.start, users.stop) * self.n_items
+        keys: np.ndarray = np.repeat(first, np.diff(indptr))
+        keys += self.indices[indptr[0] : indptr[-1]]
+        return keys
 
     def union(self, other: "Interactions") -> "Interactions":
         """Return the pairs of either, in the same vocabularies.
@@ -213,6 +217,8 @@ class Interactions:
         Raises:
             DataError: an id with interactions is not in them.
         """
+        if users is self.users and items is self.items:
+            return self
         if users == self.users and items == self.items:
             return replace(self, users=users, items=items)
         pairs = []
@@ -230,8 +236,10 @@ class Interactions:
         )
         return replace(moved, n_duplicates=self.n_duplicates)
 
-    def to_scipy(self) -> csr_matrix:
+    def to_scipy(self) -> "csr_matrix":
         """Return a float32 matrix `[n_users, n_items]`: the weights, or ones."""
+        from scipy.sparse import csr_matrix
+
         values = np.ones(self.nnz, dtype=np.float32) if self.weight is None else self.weight
         return csr_matrix((values, self.indices, self.indptr), shape=(self.n_users, self.n_items))
 

@@ -1,19 +1,25 @@
 """Reading logs: files, frames and sparse matrices become one kind of frame."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_matrix, issparse
 
 from contrarec.data.adjacency import read_adjacency
 from contrarec.data.columns import ROW, ColumnNames, clean_columns, resolve_columns
 from contrarec.data.delimited import read_delimited
 from contrarec.data.interactions import Interactions
+from contrarec.data.parquet import read_parquet, stream_parquet
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError, unknown
+
+if TYPE_CHECKING:
+    from scipy.sparse import coo_matrix
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".inter", ".parquet")
 """Files that can be read: adjacency list, CSV, TSV, RecBole's atomic file, Parquet."""
@@ -51,7 +57,7 @@ def read_log(
     asked: ColumnNames = {"user": user, "item": item, "time": time, "weight": weight}
     if isinstance(source, str | Path):
         return _read_file(Path(source), asked)
-    if issparse(source):
+    if _is_sparse(source):
         return _read_matrix(source.tocoo())
     return _read_frame(source, asked)
 
@@ -66,8 +72,13 @@ def read_interactions(source: Any, columns: ColumnNames) -> Interactions:
     """
     if isinstance(source, Interactions):
         return source
+    if isinstance(source, str | Path) and Path(source).suffix.lower() == ".parquet":
+        with _readable(Path(source)):
+            streamed = stream_parquet(Path(source), columns)
+        if streamed is not None:
+            return streamed
     log = read_log(source, **columns)
-    if issparse(source):
+    if _is_sparse(source):
         users, items = (Vocabulary(pl.int_range(size, eager=True)) for size in source.shape)
     else:
         users, items = Vocabulary.of(log["user"]), Vocabulary.of(log["item"])
@@ -89,32 +100,27 @@ def frame_kind(source: Any) -> str:
 
 def _read_file(path: Path, asked: ColumnNames) -> pl.DataFrame:
     suffix = path.suffix.lower()
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: {unknown('file type', suffix, SUFFIXES)}.")
-    try:
+    with _readable(path):
+        if suffix not in SUFFIXES:
+            raise DataError(f"{path}: {unknown('file type', suffix, SUFFIXES)}.")
         if suffix == ".parquet":
-            return _read_parquet(path, asked)
+            return read_parquet(path, asked)
         if suffix != ".txt":
             return read_delimited(path, asked)
         for role, name in asked.items():
             if name is not None:
                 raise DataError(f"{path}: an adjacency list has no columns: no {role} {name!r}.")
         return read_adjacency(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
-def _read_parquet(path: Path, asked: ColumnNames) -> pl.DataFrame:
-    try:
-        roles = resolve_columns(list(pl.read_parquet_schema(path)), asked, f"{path}: ")
-        frame = pl.read_parquet(path, columns=list(roles.values()))
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a sound Parquet file ({reason}).") from None
-    by_role = frame.rename({name: role for role, name in roles.items()}).with_row_index(ROW)
-    return clean_columns(by_role, roles, lambda row: f"{path}: row {row + 1}: ")
 
 
 def _read_frame(source: Any, asked: ColumnNames) -> pl.DataFrame:
@@ -150,7 +156,13 @@ def _to_polars(column: nw.Series[Any]) -> pl.Series:
         raise DataError(f"`{column.name}` must hold values of one type.") from None
 
 
-def _read_matrix(matrix: coo_matrix) -> pl.DataFrame:
+def _is_sparse(source: Any) -> bool:
+    """Whether it is a scipy matrix, which nothing is before scipy has been loaded."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and bool(scipy_sparse.issparse(source))
+
+
+def _read_matrix(matrix: "coo_matrix") -> pl.DataFrame:
     stored = matrix.data != 0
     frame = pl.DataFrame(
         {

@@ -57,7 +57,8 @@ class Random(_Counted):
     def take(self, log: Interactions, rng: np.random.Generator) -> np.ndarray:
         """Return which interactions are held out: bool `[nnz]`."""
         taken = np.zeros(log.nnz, dtype=bool)
-        taken[rng.permutation(log.nnz)[: round(self.fraction * log.nnz)]] = True
+        order = rng.permutation(np.arange(log.nnz, dtype=np.int32))  # half of what int64 takes
+        taken[order[: round(self.fraction * log.nnz)]] = True
         return taken
 
 

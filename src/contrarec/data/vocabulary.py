@@ -15,6 +15,7 @@ class Vocabulary:
 
     Args:
         ids: the ids, texts or integers, none missing or repeated; their order is kept.
+        distinct: whether it is known that none is repeated; otherwise that is checked.
 
     Attributes:
         ids: `[n]`, as `String` or `Int64`.
@@ -23,9 +24,9 @@ class Vocabulary:
         DataError: an id is missing, repeated, or neither a text nor a whole number.
     """
 
-    def __init__(self, ids: pl.Series) -> None:
+    def __init__(self, ids: pl.Series, *, distinct: bool = False) -> None:
         self.ids: pl.Series = as_ids(ids).alias("id")
-        if self.ids.n_unique() < len(self.ids):
+        if not distinct and self.ids.n_unique() < len(self.ids):
             repeated = self.ids.filter(self.ids.is_duplicated())[0]
             raise DataError(f"ids must be unique, got {repeated!r} more than once.")
 
@@ -36,7 +37,7 @@ class Vocabulary:
         >>> Vocabulary.of([10, 9, 10]).ids.to_list()
         [9, 10]
         """
-        return cls(as_ids(ids).unique().sort())
+        return cls(as_ids(ids).unique().sort(), distinct=True)
 
     @classmethod
     def union(cls, parts: Sequence["Vocabulary"]) -> "Vocabulary":
@@ -85,6 +86,8 @@ class Vocabulary:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
+        if self is other:
+            return True
         return self.ids.dtype == other.ids.dtype and self.ids.equals(other.ids)
 
     __hash__ = None  # type: ignore[assignment]  # compared by content
