@@ -72,8 +72,10 @@ def sampled_scores(
     dtype = user_vectors.dtype
     if dtype not in (torch.float32, torch.float64):
         user_vectors, item_vectors = user_vectors.float(), item_vectors.float()
+    # asked here, since within `forward` there is no telling
+    learns = torch.is_grad_enabled() and (user_vectors.requires_grad or item_vectors.requires_grad)
     scores: torch.Tensor = _SampledScores.apply(  # type: ignore[no-untyped-call]
-        user_vectors, item_vectors, users.long(), items.long(), cosine, sparse_grad
+        user_vectors, item_vectors, users.long(), items.long(), cosine, sparse_grad, learns
     )
     return scores.to(dtype)
 
@@ -145,15 +147,16 @@ class _SampledScores(torch.autograd.Function):
         items: torch.Tensor,
         cosine: bool,
         sparse_grad: bool,
+        learns: bool,
     ) -> torch.Tensor:
         user_vectors, item_vectors = user_vectors.contiguous(), item_vectors.contiguous()
         users, items = users.contiguous(), items.contiguous()
         _check_range("users", users, user_vectors.shape[0])
         _check_range("items", items, item_vectors.shape[0])
-        gathered = user_vectors.detach()[users]  # [B, dim]
+        gathered = user_vectors.detach().index_select(0, users)  # [B, dim]
         table, index = item_vectors.detach().numpy(), items.numpy()
         scores = user_vectors.new_empty(items.shape)
-        if not cosine and not any(ctx.needs_input_grad):
+        if not cosine and not learns:
             _dots(gathered.numpy(), table, index, scores.numpy())
             return scores
         pairs = group_positions(index.reshape(-1), len(table))
@@ -166,6 +169,8 @@ class _SampledScores(torch.autograd.Function):
         _dots(gathered.numpy(), table, index, scores.numpy())
         if cosine:
             _scale_pairs(scores.numpy(), pairs.member, item_scale, scores.numpy())
+        if not learns:
+            return scores
         ctx.cosine, ctx.sparse_grad, ctx.n_users = cosine, sparse_grad, len(user_vectors)
         ctx.save_for_backward(item_vectors)
         ctx.saved = _Saved(
@@ -201,7 +206,7 @@ class _SampledScores(torch.autograd.Function):
                 grad,
             )  # fmt: skip
             grad_item = _tensor(saved.pairs, len(table), grad, ctx.sparse_grad)
-        return grad_user, grad_item, None, None, None, None
+        return grad_user, grad_item, None, None, None, None, None
 
 
 def _gradient(
