@@ -246,3 +246,17 @@ def test_closed_form_has_nothing_to_learn():
     ):
         with pytest.raises(ConfigError, match="has no adversary to train"):
             call()
+
+
+@pytest.mark.parametrize(("name", "stays"), [("adam", False), ("lazy_adam", True)])
+def test_a_lazy_adversary_leaves_rows_that_it_was_not_asked_about(name, stays):
+    config = AdvInfoNCEConfig(adv_optimizer=name, adv_l2=0.0)
+    loss = AdvInfoNCE(config, n_users=4, n_items=6, rng=0)
+    pos, neg = torch.tensor([0.9]), torch.tensor([[0.1, 0.2]])
+    for user, items in ((1, [0, 4]), (2, [3, 5])):
+        before = loss.hardness.users.detach().clone()
+        batch = {"users": torch.tensor([user]), "neg_items": torch.tensor([items])}
+        loss.adversary_step(pos, neg, **batch)
+    # Adam's moments carry the first step's user on; lazy Adam leaves it where it was
+    assert torch.equal(loss.hardness.users[1], before[1]) is stays
+    assert not torch.equal(loss.hardness.users[2], before[2])
