@@ -1,7 +1,9 @@
 """Time per training interaction and peak memory, while a log and its tables grow together.
 
 Each size is measured in a process of its own, over steps of training after some that do not count.
-The world grows in users and items as it grows in interactions, and popularity is Zipf's.
+The world grows in users and items as it grows in interactions, and popularity is Zipf's. Steps are
+of a fixed size or a share of the log: what a step costs once (a propagation over the whole graph,
+rows brought in from memory) is then shared by as many more interactions as there are.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +33,8 @@ from contrarec.training.loop import Hooks, fit
 
 TIME, MEMORY = "scale: time per interaction", "scale: peak memory"
 PER_USER, USERS_PER_ITEM = 20, 5
-BATCHES = {"mf": (2048, 32_768), "lightgcn": (32_768,)}
+BATCHES = {"mf": (2048, 32_768, "1/100"), "lightgcn": (32_768, "1/30")}
+"""Interactions a step: a number, or a share of the log."""
 SIZES = {
     "mf": (1_000_000, 10_000_000, 100_000_000),
     "lightgcn": (1_000_000, 5_000_000, 20_000_000),
@@ -51,17 +55,20 @@ def rows(*, short: bool, threads: int) -> Iterator[Row]:
                 world = Path(folder) / "items.npy"
                 write_world(world, n_users, n_items)
                 for batch in BATCHES[backbone]:
-                    yield from _measured(backbone, world, n_items, batch, threads)
+                    yield from _measured(backbone, world, n, batch, threads)
 
 
-def _measured(backbone: str, world: Path, n_items: int, batch: int, threads: int) -> Iterator[Row]:
+def _measured(backbone: str, world: Path, n: int, batch: int | str, threads: int) -> Iterator[Row]:
+    size = batch if isinstance(batch, int) else int(n * Fraction(batch))
+    said = f"{batch:,}" if isinstance(batch, int) else f"{batch} of the log"
+    n_items = n // PER_USER // USERS_PER_ITEM
     command = [sys.executable, "-m", "benchmarks.scale", backbone, str(world)]
-    command += [str(n_items), str(batch), str(threads)]
+    command += [str(n_items), str(size), str(threads)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     row = json.loads(done.stdout)
     shape = (
         f"{row['interactions']:,} interactions: {backbone} infonce, "
-        f"steps of {batch:,} × {N_NEG}, dim {DIM}"
+        f"steps of {said} × {N_NEG}, dim {DIM}"
     )
     memory = {name: row.pop(name) for name in ("peak_mib", "expected_mib")}
     yield {"what": TIME, "shape": shape} | row
