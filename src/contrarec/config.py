@@ -120,6 +120,28 @@ def require(holds: bool, name: str, rule: str, value: object) -> None:
         raise ConfigError(f"`{name}` must {rule}, got {value!r}.")
 
 
+def require_positive(config: Any, *names: str) -> None:
+    """Raise unless each of these settings is positive and finite, or None.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        require(value is None or 0 < value < math.inf, name, "be positive", value)
+
+
+def require_not_negative(config: Any, *names: str) -> None:
+    """Raise unless each of these settings is finite and not below zero.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        require(0 <= value < math.inf, name, "not be negative", value)
+
+
 def settle(config: Any) -> None:
     """Check a dataclass's values against its annotations, in its `__post_init__`.
 

@@ -12,9 +12,9 @@ from contrarec.data.dataset import TestSet
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import BackendError, ConfigError, DataError
-from contrarec.evaluation.ranking import Scorer
+from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.foldin import fold_in_vectors
-from contrarec.losses import resolve_loss
+from contrarec.losses import History, resolve_loss
 from contrarec.settings import Settings
 from contrarec.tensorfile import pack, unpack
 from contrarec.training.loop import model_scorer
@@ -38,6 +38,7 @@ class Model:
             n_users=history.n_users,
             n_items=history.n_items,
             item_counts=history.item_counts,
+            history=History(history.indptr, history.indices),
             dim=settings.backbone.dim,
             rng=generator,
         )
@@ -62,34 +63,30 @@ class Model:
 
     def scorer(self) -> Scorer:
         """Return the scorer of all items for the model's users."""
-        return model_scorer(self.backbone, self.cosine)
+        return model_scorer(self.backbone, self.loss)
 
     @torch.no_grad()
-    def item_vectors(self) -> torch.Tensor:
-        """Return the item vectors that scores are dot products with, `[n_items, dim]`."""
-        vectors = self.backbone()[1]
-        return F.normalize(vectors) if self.cosine else vectors.detach()
-
     def unit_item_vectors(self) -> torch.Tensor:
         """Return the item vectors at length 1, `[n_items, dim]`."""
-        return F.normalize(self.item_vectors())
+        return F.normalize(self.backbone()[1])
 
     def histories(self, rows: np.ndarray, items: np.ndarray, n_rows: int) -> Interactions:
         """Collect (row, item) pairs as the histories of `n_rows` users never seen."""
         users = Vocabulary.of(range(n_rows))
         return Interactions.from_pairs(rows, items, users=users, items=self.history.items)
 
-    def fold_in(self, history: Interactions) -> torch.Tensor:
-        """Return vectors of users never seen, `[H, dim]`."""
-        vectors = self.item_vectors()
-        folded = fold_in_vectors(
+    @torch.no_grad()
+    def fold_in_scorer(self, history: Interactions) -> Scorer:
+        """Return the scorer of all items for users never seen, by their histories."""
+        vectors = self.backbone()[1]
+        users = fold_in_vectors(
             vectors.cpu(),
             torch.from_numpy(history.indptr),
             torch.from_numpy(history.indices).long(),
             cosine=self.cosine,
             tau=getattr(self.loss.config, "tau", None),
         )
-        return folded.to(vectors.device)
+        return dot_scorer(*self.loss.final_vectors(users.to(vectors.device), vectors))
 
 
 def align(test: TestSet, users: Vocabulary, items: Vocabulary) -> TestSet:

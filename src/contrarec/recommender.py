@@ -262,7 +262,7 @@ class Recommender:
                 stacklevel=2,
             )
         history = model.histories(rows[index >= 0], index[index >= 0], len(series))
-        scorer = dot_scorer(model.fold_in(history), model.item_vectors())
+        scorer = model.fold_in_scorer(history)
         mask = history if filter_viewed else None
         everyone = np.arange(len(series))
         items, scores = top_k(scorer, everyone, k, n_items=len(vocabulary), mask=mask)

@@ -103,7 +103,7 @@ def resolve_settings(
     """Bring together everything that was said about a run.
 
     Args:
-        backbone: its name; the file's or `mf` if None.
+        backbone: its name; if None the file's, or else `mf` or the one that the loss needs.
         loss: its name; the file's or `advinfonce` if None. If both are given they must be the same.
         preset: published values to start from; backbone and loss pick the row.
         overrides: single settings, as a mapping or as `key=value` texts; `lr` finds the section
@@ -156,7 +156,7 @@ def _names(
     file: dict[str, dict[str, Any]], backbone: str | None, loss: str | None, where: str
 ) -> tuple[str, str]:
     """Decide on backbone and loss, and take their names out of the file's sections."""
-    file_backbone = file["backbone"].pop("name", BackboneConfig.name)
+    file_backbone = file["backbone"].pop("name", None)
     file_loss = file["loss"].pop("name", None)
     for section, name in (("backbone", file_backbone), ("loss", file_loss)):
         if not isinstance(name, str | None):
@@ -168,7 +168,16 @@ def _names(
         )
     if loss is None:
         loss = DEFAULT_LOSS if file_loss is None else file_loss
-    return file_backbone if backbone is None else backbone, loss
+    backbone = file_backbone if backbone is None else backbone
+    fitting = resolve_loss(loss).backbones
+    if backbone is None:
+        backbone = fitting[0] if fitting else BackboneConfig.name
+    elif fitting and backbone not in fitting:
+        raise ConfigError(
+            f"loss {loss!r} goes with the backbone {' or '.join(fitting)}, got {backbone!r}; see "
+            "'contrarec methods'."
+        )
+    return backbone, loss
 
 
 def _placed(overrides: Mapping[str, Any] | Iterable[str], classes: Classes) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def test_control_rows():
             rng=0,
         )
         got = loss(pos, neg, users=users, neg_items=items).item()
-        log_p = loss.log_p(neg, users, items)
+        log_p = loss.log_p(neg, users=users, neg_items=items)
         total = 0.0
         for b in range(2):
             p = [1 / 3] * 3

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 
 from contrarec import Dataset, Recommender
 from contrarec.evaluation.protocol import evaluate
-from contrarec.evaluation.ranking import dot_scorer
 from contrarec.foldin import fold_in_vectors
 
 
@@ -58,6 +57,6 @@ def test_users_folded_in_are_served_nearly_as_well_as_trained_ones(data_dir, bac
     data = Dataset.load(data_dir("coat"))
     rec = Recommender(backbone, "infonce", preset="coat", seed=1, device="cpu").fit(data)
     model = rec._trained()
-    scorer = dot_scorer(model.fold_in(data.train), model.item_vectors())
+    scorer = model.fold_in_scorer(data.train)
     folded = evaluate(scorer, data.tests["ood"]).metrics()["recall@20"]
     assert folded > 0.9 * rec.result["metrics"]["ood"]["recall@20"]

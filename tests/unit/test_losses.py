@@ -17,6 +17,7 @@ from contrarec.losses import (
     AdvInfoNCEConfig,
     InfoNCE,
     InfoNCEConfig,
+    Loss,
     functional,
     resolve_loss,
 )
@@ -61,11 +62,12 @@ def test_advinfonce_by_hand():
     users, items = torch.tensor([0]), torch.tensor([[0, 1]])
     pos, neg = torch.tensor([0.0]), torch.tensor([[0.0, 0.0]])
     assert loss(pos, neg, users=users, neg_items=items).item() == pytest.approx(math.log(5))
-    torch.testing.assert_close(loss.log_p(neg, users, items).exp(), torch.tensor([[0.75, 0.25]]))
+    p = loss.log_p(neg, users=users, neg_items=items).exp()
+    torch.testing.assert_close(p, torch.tensor([[0.75, 0.25]]))
     # e^{neg} = 5 and 1: 1 / (1 + 4·(3/4·5 + 1/4)) = 1/17
     neg = torch.tensor([[math.log(5), 0.0]])
     assert loss(pos, neg, users=users, neg_items=items).item() == pytest.approx(math.log(17))
-    per_row = loss.per_row(pos, neg, users, items)
+    per_row = loss.per_row(pos, neg, users=users, neg_items=items)
     torch.testing.assert_close(per_row, torch.tensor([math.log(17)]))
 
 
@@ -73,7 +75,9 @@ def test_popularity_by_hand():
     # counts 16, 4 and 0 (which counts as 1) under α = 1/2: weights 4, 2, 1 of 7
     config = InfoNCEConfig(weights="popularity", alpha=0.5)
     loss = InfoNCE(config, item_counts=np.array([4, 16, 0]))
-    p = loss.log_p(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([[1, 0, 2]])).exp()
+    p = loss.log_p(
+        torch.zeros(1, 3), users=torch.tensor([0]), neg_items=torch.tensor([[1, 0, 2]])
+    ).exp()
     torch.testing.assert_close(p, torch.tensor([[4.0, 2.0, 1.0]]) / 7)
 
 
@@ -101,8 +105,8 @@ def test_random_weights_belong_to_the_pair():
     loss = InfoNCE(InfoNCEConfig(weights="random"), rng=1)
     neg, users = torch.zeros(2, 3), torch.tensor([3, 8])
     items = torch.tensor([[5, 6, 7], [5, 6, 7]])
-    log_p = loss.log_p(neg, users, items)
-    moved = loss.log_p(neg, users.flip(0), torch.tensor([[7, 5, 6], [9, 7, 5]]))
+    log_p = loss.log_p(neg, users=users, neg_items=items)
+    moved = loss.log_p(neg, users=users.flip(0), neg_items=torch.tensor([[7, 5, 6], [9, 7, 5]]))
 
     def ratio(row, a, b):
         return (row[a] - row[b]).item()
@@ -110,11 +114,11 @@ def test_random_weights_belong_to_the_pair():
     assert ratio(log_p[1], 0, 2) == pytest.approx(ratio(moved[0], 1, 0), abs=1e-5)
     assert ratio(log_p[0], 0, 2) == pytest.approx(ratio(moved[1], 2, 1), abs=1e-5)
     assert not torch.allclose(log_p[0], log_p[1])  # users differ
-    other = InfoNCE(InfoNCEConfig(weights="random"), rng=2).log_p(neg, users, items)
+    other = InfoNCE(InfoNCEConfig(weights="random"), rng=2).log_p(neg, users=users, neg_items=items)
     assert not torch.allclose(log_p, other)
     restored = InfoNCE(InfoNCEConfig(weights="random"), rng=2)
     restored.load_state_dict(loss.state_dict())
-    assert torch.equal(restored.log_p(neg, users, items), log_p)
+    assert torch.equal(restored.log_p(neg, users=users, neg_items=items), log_p)
 
 
 def test_random_logits_are_standard_normal():
@@ -236,7 +240,7 @@ def test_wrong_calls(call, message):
 
 
 def test_unknown_keyword_is_refused():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="did you mean 'users'"):
         BPR()(torch.zeros(1), torch.zeros(1, 1), user=torch.zeros(1))
     with pytest.raises(TypeError):
         InfoNCE(n_user=3)
@@ -265,7 +269,7 @@ class MyConfig:
     margin: float = 1.0
 
 
-class MyLoss(torch.nn.Module):
+class MyLoss(Loss):
     """Hinge.
 
     More about it.
@@ -276,13 +280,16 @@ class MyLoss(torch.nn.Module):
 
 def test_own_class(monkeypatch):
     module = types.ModuleType("their_losses")
-    module.MyLoss, module.NoConfig = MyLoss, torch.nn.Identity
+    module.MyLoss, module.NoConfig = MyLoss, type("NoConfig", (Loss,), {})
+    module.NoLoss = torch.nn.Identity
     monkeypatch.setitem(sys.modules, "their_losses", module)
     spec = resolve_loss("their_losses:MyLoss")
     assert (spec.loss, spec.config, spec.summary) == (MyLoss, MyConfig, "Hinge.")
     assert spec.configure(margin=2).margin == 2
     with pytest.raises(ConfigError, match="must have a dataclass as `config_class`"):
         resolve_loss("their_losses:NoConfig")
+    with pytest.raises(ConfigError, match="must inherit from contrarec"):
+        resolve_loss("their_losses:NoLoss")
     with pytest.raises(ConfigError, match="cannot be imported"):
         resolve_loss("their_losses:Missing")
     with pytest.raises(ConfigError, match="No module named 'not_there'"):

@@ -10,7 +10,7 @@ import pytest
 import contrarec.presets
 from contrarec.config import BackboneConfig, TrainingConfig, dumps_toml
 from contrarec.errors import ConfigError
-from contrarec.losses import LOSSES, LossSpec
+from contrarec.losses import LOSSES, Loss, LossSpec
 from contrarec.presets import preset_names
 from contrarec.settings import Settings, resolve_settings
 
@@ -193,7 +193,7 @@ class TwinConfig:
     margin: float = 1.0
 
 
-class Twin:
+class Twin(Loss):
     """A loss as far as settings look at it."""
 
     config_class: ClassVar[type] = TwinConfig
@@ -201,7 +201,7 @@ class Twin:
 
 @pytest.fixture
 def _twin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LOSSES, "twin", LossSpec(Twin, TwinConfig, {}, "has a dim, too"))
+    monkeypatch.setitem(LOSSES, "twin", LossSpec(Twin, "has a dim, too", ""))
 
 
 @pytest.mark.usefixtures("_twin")

@@ -6,6 +6,7 @@ adversary; the fixed ones are its controls. None of them sees scores or positive
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,6 @@ from contrarec.config import OptimizerName
 from contrarec.errors import ConfigError
 from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
-from contrarec.losses.configs import AdvInfoNCEConfig
 from contrarec.losses.functional import budgeted_log_p
 from contrarec.optimizers import is_lazy
 
@@ -22,25 +22,22 @@ Vectors = tuple[torch.Tensor, torch.Tensor]
 """The model's ego tables: users `[n_users, dim]` and items `[n_items, dim]`."""
 
 
-def adversary_due(epoch: int, passes_done: int, config: AdvInfoNCEConfig) -> bool:
-    """Whether adversarial passes (`adv_epochs` of them) precede the model's pass of this epoch.
+def weigh(
+    hardness: nn.Module,
+    users: torch.Tensor | None = None,
+    neg_items: torch.Tensor | None = None,
+    vectors: Vectors | None = None,
+    **_: Any,
+) -> torch.Tensor:
+    """Return a hardness's `log p [B, N]`; takes the context of a loss.
 
-    Args:
-        epoch: the epoch about to begin, counted from 0.
-        passes_done: adversarial passes made so far.
-        config: with `eta`, the budget takes the place of a limit of passes.
-
-    Source:
-        The schedule of the authors' code, including the `+ 3`.
-
-    >>> config = AdvInfoNCEConfig(adv_interval=5, adv_passes=2)
-    >>> [epoch for epoch in range(20) if adversary_due(epoch, 0, config)]
-    [2, 7, 12, 17]
-    >>> adversary_due(17, 2, config)
-    False
+    Raises:
+        ConfigError: `users` or `neg_items` is missing.
     """
-    left = config.eta is not None or passes_done < config.adv_passes
-    return left and epoch > config.warm_up_epochs and (epoch + 3) % config.adv_interval == 0
+    if users is None or neg_items is None:
+        raise ConfigError("`users` and `neg_items` must be given with weighted negatives.")
+    log_p: torch.Tensor = hardness(users, neg_items, vectors)
+    return log_p
 
 
 class EmbeddingHardness(nn.Module):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from contrarec.backbones import Backbone
 from contrarec.config import TrainingConfig
@@ -23,7 +22,7 @@ from contrarec.evaluation.protocol import evaluate
 from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
-from contrarec.losses import AdvInfoNCEConfig, Loss, adversary_due
+from contrarec.losses import Loss, adversary_due
 from contrarec.losses.functional import kl_to_uniform
 from contrarec.optimizers import is_lazy, make_adam
 from contrarec.sampling import Batch, Phase, Sampler
@@ -99,14 +98,15 @@ def fit(
     sampler = Sampler(
         data.train,
         batch_size=config.batch_size,
-        n_neg=config.n_neg,
+        n_neg=config.n_neg if loss.uses_negatives else 1,
         positives=config.positives,
         drop_last=published,
         seed=seed,
         device=device,
     )
     lazy = left_to_lazy_adam(backbone, config)
-    optimizer = make_adam(backbone.parameters(), lr=config.lr, lazy=lazy)
+    learned = (*backbone.parameters(), *loss.learned())
+    optimizer = make_adam(learned, lr=config.lr, lazy=lazy)
     state, best, kl = State(), dict[str, torch.Tensor](), KLTrace(data.n_users, device)
     checkpoint = Checkpoint(folder, backbone, loss, optimizer, identity or {}) if folder else None
     if checkpoint and resume and checkpoint.path.exists():
@@ -128,6 +128,9 @@ def fit(
     with Interrupt() as interrupt:
         while not state.stopped and not interrupt.requested:
             plan = _plan(loss, state)
+            if state.part == state.step == 0:
+                with torch.no_grad():
+                    loss.begin_epoch(state.epoch, backbone())
             last = state.epoch + 1 == config.epochs
             evaluating = last or (state.epoch + 1) % config.eval_every == 0
 
@@ -141,6 +144,7 @@ def fit(
                 for batch in sampler.batches(stream, phase, state.step):
                     context: dict[str, Any] = {
                         "users": batch.users,
+                        "pos_items": batch.items[:, 0],
                         "neg_items": batch.items[:, 1:].contiguous(),
                         "vectors": (backbone.user_table, backbone.item_table),
                     }
@@ -151,10 +155,12 @@ def fit(
                         value, row_kl = step.loss, step.kl
                     else:
                         # min step: the adversary is a constant, the model moves
-                        pos, neg = batch_scores(backbone(), batch, cosine, sparse_grad=lazy)
-                        value, row_kl = loss(pos, neg, **context), None
+                        outputs = loss.propagate(backbone)
+                        pos, neg = batch_scores(outputs, batch, cosine, sparse_grad=lazy)
+                        value, row_kl = loss(pos, neg, outputs=outputs, **context), None
                         optimizer.zero_grad()
-                        value.backward()  # type: ignore[no-untyped-call]
+                        value.backward()
+                        loss.after_backward()
                         add_batch_l2(backbone, batch, config.l2, negatives=not published)
                         optimizer.step()
                         if evaluating:
@@ -178,7 +184,7 @@ def fit(
             # the end of the epoch: evaluate, keep the best, log
             line = _epoch_line(state, plan, sampler.n_batches, kl)
             if evaluating:
-                line["metrics"] = evaluate_sets(model_scorer(backbone, cosine), data, config.ks)
+                line["metrics"] = evaluate_sets(model_scorer(backbone, loss), data, config.ks)
                 improved = _update_best(state, line["metrics"], config)
                 if improved:
                     best = _weights(backbone, loss)
@@ -241,12 +247,9 @@ def left_to_lazy_adam(backbone: Backbone, config: TrainingConfig) -> bool:
 
 
 @torch.no_grad()
-def model_scorer(backbone: Backbone, cosine: bool) -> Scorer:
+def model_scorer(backbone: Backbone, loss: Loss) -> Scorer:
     """Return a scorer of all items for any users, from the backbone's present vectors."""
-    users, items = backbone()
-    if cosine:
-        users, items = F.normalize(users), F.normalize(items)
-    return dot_scorer(users, items)
+    return dot_scorer(*loss.final_vectors(*backbone()))
 
 
 def evaluate_sets(scorer: Scorer, data: Dataset, ks: tuple[int, ...]) -> Metrics:
@@ -260,13 +263,13 @@ def _plan(loss: Loss, state: State) -> tuple[Phase, ...]:
     """Return the passes of the epoch that `state` is in."""
     if not loss.has_adversary:
         return ("min",)
-    config: AdvInfoNCEConfig = loss.config
+    config = loss.config
     return epoch_plan(adversary_due(state.epoch, state.adversary_passes, config), config.adv_epochs)
 
 
 def _row_kl(loss: Loss, neg: torch.Tensor, context: dict[str, Any]) -> torch.Tensor | None:
     """Return the KL of each row's weights to uniform `[B]`; None for a loss without weights."""
-    log_p = loss.log_p(neg, **context) if hasattr(loss, "log_p") else None
+    log_p = loss.log_p(neg, **context)
     return None if log_p is None else kl_to_uniform(log_p)
 
 

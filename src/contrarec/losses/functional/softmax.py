@@ -1,10 +1,4 @@
-"""The losses as formulas: scores in, one value per row out.
-
-Every function takes the scores of the positives `pos [B]` and of the sampled negatives
-`neg [B, N]`, and hyper-parameters by keyword; none knows models, ids or tables. Everything that
-reweights negatives enters as `neg_log_weight [B, N]`, added to the negatives' logits inside one
-log-sum-exp.
-"""
+"""Softmax losses, and the distributions over negatives that weigh them."""
 
 import math
 
@@ -13,40 +7,10 @@ import torch.nn.functional as F
 
 from contrarec.errors import ConfigError
 from contrarec.kernels.budget import budget_multiplier
+from contrarec.losses.functional.checks import check_scores, check_tau
 
 _MAX_LOG = 80.0  # exp(80) is finite in float32, with room for a factor
 _MIN_LOG_P = -1e4  # exp(-1e4) is 0 in every type; keeps 0·log 0 at 0
-
-
-def bpr(pos: torch.Tensor, neg: torch.Tensor) -> torch.Tensor:
-    """Bayesian personalised ranking, averaged over the negatives of a row.
-
-    `mean_j −log sigmoid(pos − neg_j)`
-
-    Args:
-        pos: `[B]` scores of the positives (dot products).
-        neg: `[B, N]` scores of the sampled negatives; N is 1 in the paper.
-
-    Returns:
-        `[B]` losses.
-
-    Raises:
-        ConfigError: the shapes do not fit.
-
-    Source:
-        Rendle et al., UAI 2009, section 4.1 (without the regulariser).
-
-    Deviations:
-        Any number of negatives: their mean, so that the scale does not depend on N.
-
-    Relations:
-        For N = 1 it equals `infonce` at τ = 1, and softplus of `infonce` without the positive.
-
-    >>> bpr(torch.tensor([0.0]), torch.tensor([[0.0, 0.0]]))
-    tensor([0.6931])
-    """
-    _check_scores(pos, neg)
-    return -F.logsigmoid(pos[:, None] - neg).mean(1)
 
 
 def infonce(
@@ -95,8 +59,8 @@ def infonce(
     >>> infonce(torch.tensor([1.0]), torch.tensor([[1.0, 1.0, 1.0]]), tau=0.1)
     tensor([1.3863])
     """
-    _check_tau(tau)
-    _check_scores(pos, neg)
+    check_tau(tau)
+    check_scores(pos, neg)
     # One fused multiply-add for neg/τ + weight
     logits = neg / tau if neg_log_weight is None else torch.add(neg_log_weight, neg, alpha=1 / tau)
     margin = torch.logsumexp(logits, 1) - pos / tau  # [B]
@@ -192,7 +156,7 @@ def closed_form_log_p(
     >>> closed_form_log_p(torch.tensor([[0.0, 0.0]]), tau=0.1).exp()
     tensor([[0.5000, 0.5000]])
     """
-    _check_tau(tau)
+    check_tau(tau)
     if not lam > 0:
         raise ConfigError(f"`lam` must be positive, got {lam}.")
     top = neg.amax(1, keepdim=True)
@@ -202,17 +166,3 @@ def closed_form_log_p(
         return budgeted_log_p(below, eta, maximum=math.inf)
     # beyond the clamp, whatever lies below the maximum has no weight left in any case
     return ((top / tau - math.log(lam)).clamp(max=_MAX_LOG).exp() * below).log_softmax(1)
-
-
-def _check_tau(tau: float) -> None:
-    if not tau > 0:
-        raise ConfigError(f"`tau` must be positive, got {tau}.")
-
-
-def _check_scores(pos: torch.Tensor, neg: torch.Tensor) -> None:
-    # [B, 1] scores of positives would broadcast to [B, B] in silence
-    if pos.ndim != 1 or neg.ndim != 2 or pos.shape[0] != neg.shape[0]:
-        raise ConfigError(
-            "`pos` must be [B] and `neg` [B, N] with the same B, got "
-            f"{tuple(pos.shape)} and {tuple(neg.shape)}."
-        )

@@ -1,0 +1,28 @@
+"""What every formula asks of its arguments."""
+
+import torch
+
+from contrarec.errors import ConfigError
+
+
+def check_tau(tau: float, name: str = "tau") -> None:
+    """Raise unless a temperature is positive.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not tau > 0:
+        raise ConfigError(f"`{name}` must be positive, got {tau}.")
+
+
+def check_scores(pos: torch.Tensor, neg: torch.Tensor) -> None:
+    """Raise unless scores are `pos [B]` and `neg [B, N]`.
+
+    Raises:
+        ConfigError: they are not: `[B, 1]` positives would broadcast to `[B, B]` in silence.
+    """
+    if pos.ndim != 1 or neg.ndim != 2 or pos.shape[0] != neg.shape[0]:
+        raise ConfigError(
+            "`pos` must be [B] and `neg` [B, N] with the same B, got "
+            f"{tuple(pos.shape)} and {tuple(neg.shape)}."
+        )
