@@ -11,7 +11,7 @@ import pytest
 from cli.tools import Answer, settings
 from contrarec import recommender
 from contrarec.cli import main
-from contrarec.kernels import topk
+from contrarec.kernels.cpu import topk
 from contrarec.recommender import Recommender
 
 Call = Callable[..., Answer]
@@ -44,7 +44,7 @@ class TestUsers:
         compiled = answers()
         assert all(compiled)
         monkeypatch.undo()
-        monkeypatch.setattr(topk, "_merge", None)
+        monkeypatch.setattr(topk, "merge", None)
         assert answers() == compiled
 
     def test_on_the_command_line(self, contrarec: Call, folder: Path, run: Path) -> None:

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from contrarec.kernels.grouping import balanced_bound, group_positions, group_rows
+from contrarec.kernels.cpu.grouping import balanced_bound
+from contrarec.kernels.grouping import group_positions, group_rows
 
 
 @pytest.mark.parametrize(

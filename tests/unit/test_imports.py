@@ -132,6 +132,12 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert set(contrarec.__all__) <= names
 
 
+def test_compiled_code_is_loaded_by_the_kernels_that_run_it() -> None:
+    code = "import contrarec.recommender, sys; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("name", contrarec.__all__)
 def test_a_public_name_is_there(name: str) -> None:
     value = getattr(contrarec, name)

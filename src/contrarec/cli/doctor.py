@@ -46,14 +46,14 @@ def examine() -> dict[str, Any]:
     }
     cache: dict[str, Any] = {"path": None, "writable": True}
     if HAS_NUMBA:
-        from contrarec.kernels import topk
+        from contrarec.kernels.cpu import topk
 
         # numba chooses its threading layer when the first parallel kernel runs
         numba: Any = import_module("numba")
         threads |= {"numba": numba.get_num_threads(), "numba_layer": numba.threading_layer()}
-        kernel: Any = topk._merge
+        kernel: Any = topk.merge
         folder = Path(kernel.stats.cache_path)
-        cache = {"path": str(folder), "writable": any(folder.glob("topk._merge-*.nbi"))}
+        cache = {"path": str(folder), "writable": any(folder.glob("topk.merge-*.nbi"))}
     device = resolve_device("auto")
     return {
         "ok": all(test["ok"] for test in tests.values()),

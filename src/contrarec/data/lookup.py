@@ -17,7 +17,7 @@ class Lookup:
     """
 
     def __init__(self, ids: pl.Series) -> None:
-        from contrarec.kernels.rows import fill_table
+        from contrarec.kernels.cpu.rows import fill_table
 
         self._ids = ids
         self._seed = next(seed for seed in count() if _keys(ids, seed).n_unique() == len(ids))
@@ -36,7 +36,7 @@ class Lookup:
         return ids.filter(~found | pl.Series(places < 0))
 
     def _places(self, ids: pl.Series) -> np.ndarray:
-        from contrarec.kernels.rows import find_keys
+        from contrarec.kernels.cpu.rows import find_keys
 
         places = np.empty(len(ids), np.int32)
         find_keys(_keys(ids, self._seed).to_numpy(), self._keys, self._table, places)

@@ -56,7 +56,7 @@ class RowBuilder:
         Raises:
             DataError: a user has more pairs than were counted.
         """
-        from contrarec.kernels.rows import place_pairs
+        from contrarec.kernels.cpu.rows import place_pairs
 
         fits = place_pairs(
             np.ascontiguousarray(users, np.int32),
@@ -78,7 +78,7 @@ class RowBuilder:
         Raises:
             DataError: a user has fewer pairs than were counted.
         """
-        from contrarec.kernels.rows import close_gaps, settle_rows
+        from contrarec.kernels.cpu.rows import close_gaps, settle_rows
 
         if (self._cursor != self._indptr[1:]).any():
             raise DataError("a user has fewer pairs than were counted.")

@@ -1,10 +1,8 @@
 """One step of Adam on some rows of a table."""
 
-import numpy as np
 import torch
 
-from contrarec.kernels.dispatch import Backend, njit, prange, resolve
-from contrarec.kernels.grouping import CHUNKS
+from contrarec.kernels.dispatch import Backend, resolve
 
 
 def adam_rows(
@@ -46,8 +44,10 @@ def adam_rows(
             betas=betas, rate=rate, root_scale=root_scale, eps=eps,
         )  # fmt: skip
         return
+    from contrarec.kernels.cpu import adam as cpu
+
     scalar = table.detach().numpy().dtype.type
-    _adam_rows(
+    cpu.adam_rows(
         *(tensor.detach().numpy() for tensor in (table, mean, square, rows, grads.contiguous())),
         scalar(betas[0]), scalar(betas[1]), scalar(rate), scalar(root_scale), scalar(eps),
     )  # fmt: skip
@@ -70,19 +70,3 @@ def adam_rows_reference(
     mean[rows] = m = mean[rows].lerp(grads, 1 - first)
     square[rows] = v = second * square[rows] + (1 - second) * grads.square()
     table[rows] -= rate * m / (root_scale * v.sqrt() + eps)
-
-
-@njit
-def _adam_rows(  # type: ignore[no-untyped-def]
-    table, mean, square, rows, grads, first, second, rate, root_scale, eps
-):
-    d = table.shape[1]
-    n = len(rows)
-    one = table.dtype.type(1)
-    for c in prange(CHUNKS):
-        for q in range(n * c // CHUNKS, n * (c + 1) // CHUNKS):
-            x, m, v, g = table[rows[q]], mean[rows[q]], square[rows[q]], grads[q]
-            for k in range(d):
-                m[k] = first * m[k] + (one - first) * g[k]
-                v[k] = second * v[k] + (one - second) * g[k] * g[k]
-                x[k] -= rate * m[k] / (root_scale * np.sqrt(v[k]) + eps)

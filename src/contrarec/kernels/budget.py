@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from contrarec.errors import ConfigError
-from contrarec.kernels.dispatch import Backend, njit, njit_serial, prange, resolve
+from contrarec.kernels.dispatch import Backend, resolve
 
-_TOLERANCE = 1e-7  # relative, in the divergence
-_MAX_STEPS = 100  # Newton needs 2 to 12; bisection alone would be done by then, too
-_SATURATED = 50.0  # β·gap at which all but the maximal entries weigh less than 1e-21
+TOLERANCE = 1e-7  # relative, in the divergence
+MAX_STEPS = 100  # Newton needs 2 to 12; bisection alone would be done by then, too
+SATURATED = 50.0  # β·gap at which all but the maximal entries weigh less than 1e-21
 
 
 def budget_multiplier(
@@ -66,8 +66,10 @@ def budget_multiplier(
         from contrarec.kernels.gpu import budget as gpu
 
         return gpu.budget_multiplier(g, eta, maximum).to(dtype)
+    from contrarec.kernels.cpu import budget as cpu
+
     beta = np.empty(len(g))
-    _solve(g.to(dtype).contiguous().numpy(), float(eta), float(maximum), beta)
+    cpu.solve(g.to(dtype).contiguous().numpy(), float(eta), float(maximum), beta)
     return torch.from_numpy(beta).to(dtype)
 
 
@@ -83,7 +85,7 @@ def budget_multiplier_reference(
     constant = d.amin(1) == 0
     ties = (d == 0).sum(1)
     gap = -torch.where(d < 0, d, -torch.inf).amax(1)  # to the largest entry below the maximum
-    high = (_SATURATED / gap).clamp(max=maximum)
+    high = (SATURATED / gap).clamp(max=maximum)
     most = _divergence(d, high, log_n)[0] if math.isfinite(maximum) else log_n - ties.log()
     done = constant | (most <= eta)
     if math.isfinite(maximum):
@@ -93,12 +95,12 @@ def budget_multiplier_reference(
     low = torch.zeros_like(high)
     spread = d.var(1, correction=0)
     x = torch.minimum((2.0 * eta / spread).sqrt(), high * (eta / most).sqrt())
-    for _ in range(_MAX_STEPS):
+    for _ in range(MAX_STEPS):
         if bool(done.all()):
             break
         kl, variance = _divergence(d, x, log_n)
         beta = torch.where(done, beta, x)
-        done = done | ((kl - eta).abs() <= _TOLERANCE * eta) | kl.isnan()
+        done = done | ((kl - eta).abs() <= TOLERANCE * eta) | kl.isnan()
         low, high = torch.where(kl < eta, x, low), torch.where(kl < eta, high, x)
         root = kl.clamp(min=0).sqrt()
         newton = x - 2.0 * root * (root - math.sqrt(eta)) / (x * variance)
@@ -116,78 +118,3 @@ def _divergence(
     mean = (weight * d).sum(1) / total
     variance = (weight * (d - mean[:, None]).square()).sum(1) / total
     return beta * mean - total.log() + log_n, variance
-
-
-@njit_serial
-def _divergence_row(d, beta):  # type: ignore[no-untyped-def]
-    total = first = second = 0.0
-    for j in range(len(d)):
-        weight = math.exp(beta * d[j])
-        total += weight
-        first += weight * d[j]
-        second += weight * d[j] * d[j]
-    mean = first / total
-    kl = beta * mean - math.log(total) + math.log(len(d))
-    return kl, second / total - mean * mean
-
-
-@njit_serial
-def _solve_row(d, eta, maximum):  # type: ignore[no-untyped-def]
-    n = len(d)
-    mean = square = 0.0
-    ties, gap = 0, math.inf
-    for j in range(n):
-        mean += d[j]
-        square += d[j] * d[j]
-        if d[j] == 0.0:
-            ties += 1
-        else:
-            gap = min(gap, -d[j])
-    mean /= n
-    spread = square / n - mean * mean
-    if ties == n:
-        return maximum if math.isfinite(maximum) else 1.0
-    high = min(maximum, _SATURATED / gap)
-    if math.isfinite(maximum):
-        most, _ = _divergence_row(d, high)
-        if most <= eta:
-            return maximum
-    else:
-        most = math.log(n / ties)
-        if most <= eta:
-            return high
-    low = 0.0
-    x = high * math.sqrt(eta / most)
-    if spread > 0.0:
-        x = min(x, math.sqrt(2.0 * eta / spread))
-    for _ in range(_MAX_STEPS):
-        kl, variance = _divergence_row(d, x)
-        if not abs(kl - eta) > _TOLERANCE * eta:
-            break
-        if kl < eta:
-            low = x
-        else:
-            high = x
-        newton = -1.0
-        if variance > 0.0 and kl > 0.0:
-            root = math.sqrt(kl)
-            newton = x - 2.0 * root * (root - math.sqrt(eta)) / (x * variance)
-        x = newton if low < newton < high else 0.5 * (low + high)
-    return x
-
-
-@njit
-def _solve(g, eta, maximum, beta):  # type: ignore[no-untyped-def]
-    n = g.shape[1]
-    for b in prange(len(g)):
-        d = np.empty(n)
-        top = -math.inf
-        broken = False
-        for j in range(n):
-            d[j] = g[b, j]
-            broken |= math.isnan(d[j])
-            top = max(top, d[j])
-        for j in range(n):
-            d[j] -= top
-            broken |= math.isnan(d[j])
-        beta[b] = math.nan if broken else _solve_row(d, eta, maximum)

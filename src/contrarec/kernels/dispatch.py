@@ -7,7 +7,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -16,54 +16,11 @@ from contrarec.errors import BackendError, ConfigError, unknown
 Backend = Literal["auto", "reference", "numba", "triton"]
 Twin = Literal["reference", "numba", "triton"]
 
-HAS_TRITON = find_spec("triton") is not None  # imported only where it is used
+# imported only where they are used; a Python too new for numba has the reference twins
+HAS_NUMBA = find_spec("numba") is not None
+HAS_TRITON = find_spec("triton") is not None
 
 _CGROUPS = Path("/sys/fs/cgroup")
-
-if TYPE_CHECKING:
-
-    def njit(function: Any) -> Any:
-        """Compile a parallel kernel (typed for the checker; the real one is below)."""
-
-    def njit_serial(function: Any) -> Any:
-        """Compile a helper without parallel loops (typed for the checker, too)."""
-
-    import numba
-
-    prange = range
-    HAS_NUMBA: bool
-    _MOST_THREADS: int
-else:
-    try:
-        import numba
-
-        HAS_NUMBA = True
-        _MOST_THREADS = numba.config.NUMBA_NUM_THREADS
-        # numba's OpenMP layer, loaded after torch, runs on torch's OpenMP and its threads: one
-        # pool. Any other layer brings threads of its own, which those of torch, still spinning
-        # from the last operation, keep off the cores. The variable NUMBA_THREADING_LAYER wins.
-        numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-        prange = numba.prange
-        # Reassociation is allowed (dot products must vectorise); NaN and inf keep their meaning,
-        # since a diverged model has to be noticed.
-        _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
-
-        def njit(function):
-            """Compile a kernel: parallel over `prange`, without the GIL, cached on disk."""
-            return numba.njit(parallel=True, nogil=True, cache=True, fastmath=_FASTMATH)(function)
-
-        def njit_serial(function):
-            """Compile a helper that has no parallel loop."""
-            return numba.njit(nogil=True, cache=True, fastmath=_FASTMATH)(function)
-    except ImportError:  # a Python too new for numba: the reference twins serve
-        HAS_NUMBA = False
-        prange = range
-
-        def njit(function):
-            """Leave a kernel uncompiled: `resolve` never chooses it without numba."""
-            return function
-
-        njit_serial = njit
 
 
 def resolve(backend: Backend, *tensors: torch.Tensor, gpu: bool = False) -> Twin:
@@ -155,15 +112,17 @@ def set_threads(n: int) -> None:
     if n < 1:
         raise ConfigError(f"`threads` must be at least 1, got {n}.")
     torch.set_num_threads(n)
-    if HAS_NUMBA:
-        _follow_torch()
     if "polars" not in sys.modules:
         os.environ["POLARS_MAX_THREADS"] = str(n)
 
 
 def _follow_torch() -> None:
+    import numba
+
+    from contrarec.kernels.cpu.compile import MOST_THREADS
+
     n = torch.get_num_threads()
-    numba.set_num_threads(min(n, _MOST_THREADS))
+    numba.set_num_threads(min(n, MOST_THREADS))
     if torch.get_num_threads() != n:  # the first call starts numba's threads, and resets OpenMP's
         torch.set_num_threads(n)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from contrarec.errors import ConfigError
-from contrarec.kernels.dispatch import Backend, njit, prange, resolve
+from contrarec.kernels.dispatch import Backend, resolve
 from contrarec.kernels.grouping import group_positions
 
 
@@ -67,6 +67,8 @@ def _add_l2_numba(table: torch.Tensor, index: torch.Tensor, weight: float) -> No
     grad = table.grad
     if grad is None:
         return
+    from contrarec.kernels.cpu import l2 as cpu
+
     groups = group_positions(index.numpy(), len(table))
     place, target = groups.rows, grad
     if grad.is_sparse:
@@ -74,14 +76,6 @@ def _add_l2_numba(table: torch.Tensor, index: torch.Tensor, weight: float) -> No
         target = grad.values()
         place = np.searchsorted(present, groups.rows)
     values = table.detach().numpy()
-    _pull(values, groups.rows, groups.offsets, place, values.dtype.type(weight), target.numpy())
-
-
-@njit
-def _pull(table, rows, offsets, place, weight, out):  # type: ignore[no-untyped-def]
-    d = table.shape[1]
-    for g in prange(len(rows)):
-        row, acc = table[rows[g]], out[place[g]]
-        factor = weight * table.dtype.type(offsets[g + 1] - offsets[g])
-        for k in range(d):
-            acc[k] += factor * row[k]
+    cpu.pull_rows(
+        values, groups.rows, groups.offsets, place, values.dtype.type(weight), target.numpy()
+    )

@@ -10,11 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from contrarec.kernels.dispatch import Backend, njit, prange, resolve
-from contrarec.kernels.grouping import CHUNKS, balanced_bound, group_rows
-from contrarec.kernels.prefetch import prefetch_row
-
-_AHEAD = 16  # edges between asking for a row and adding it: about the time that memory takes
+from contrarec.kernels.dispatch import Backend, resolve
+from contrarec.kernels.grouping import group_rows
 
 
 class BipartiteGraph(NamedTuple):
@@ -124,6 +121,8 @@ class _Propagate(torch.autograd.Function):
 def _horner(
     graph: BipartiteGraph, users: torch.Tensor, items: torch.Tensor, n_layers: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    from contrarec.kernels.cpu import propagate as cpu
+
     to_users = [tensor.numpy() for tensor in graph[:3]]
     to_items = [tensor.numpy() for tensor in graph[3:]]
     base_users = users.detach().contiguous().numpy()
@@ -132,36 +131,7 @@ def _horner(
     for layer in range(1, n_layers + 1):
         scale = base_users.dtype.type(1.0 / (n_layers + 1) if layer == n_layers else 1.0)
         next_users, next_items = np.empty_like(base_users), np.empty_like(base_items)
-        _add_product(*to_users, x_items, base_users, scale, next_users)
-        _add_product(*to_items, x_users, base_items, scale, next_items)
+        cpu.add_product(*to_users, x_items, base_users, scale, next_users)
+        cpu.add_product(*to_items, x_users, base_items, scale, next_items)
         x_users, x_items = next_users, next_items
     return torch.from_numpy(x_users), torch.from_numpy(x_items)
-
-
-@njit
-def _add_product(indptr, indices, weights, x, base, scale, out):  # type: ignore[no-untyped-def]
-    # out[r] = scale * (base[r] + sum over the row of weights * x[column]), four columns at a time
-    d = x.shape[1]
-    last = len(indices) - 1
-    for c in prange(CHUNKS):
-        for r in range(balanced_bound(indptr, c, CHUNKS), balanced_bound(indptr, c + 1, CHUNKS)):
-            acc = out[r]
-            acc[:] = base[r]
-            q, end = indptr[r], indptr[r + 1]
-            while q + 4 <= end:
-                for p in range(q + _AHEAD, q + _AHEAD + 4):
-                    prefetch_row(x, indices[min(p, last)])
-                x0, x1 = x[indices[q]], x[indices[q + 1]]
-                x2, x3 = x[indices[q + 2]], x[indices[q + 3]]
-                w0, w1, w2, w3 = weights[q], weights[q + 1], weights[q + 2], weights[q + 3]
-                for k in range(d):
-                    acc[k] += (w0 * x0[k] + w1 * x1[k]) + (w2 * x2[k] + w3 * x3[k])
-                q += 4
-            while q < end:
-                x0 = x[indices[q]]
-                w0 = weights[q]
-                for k in range(d):
-                    acc[k] += w0 * x0[k]
-                q += 1
-            for k in range(d):
-                acc[k] *= scale

@@ -13,16 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from contrarec.errors import ConfigError, DataError
-from contrarec.kernels.dispatch import Backend, njit, njit_serial, prange, resolve
+from contrarec.kernels.dispatch import Backend, resolve
 
 Csr = tuple[NDArray[np.int64], NDArray[np.int32]]  # indptr, indices (ascending in each row)
 CsrTensors = tuple[torch.Tensor, torch.Tensor]  # the same, int64 and int32, on the scores' device
 
-_RUN = 64  # scores compared before branching: a few vector registers, still a fine-grained skip
-_LOW = 0xFFFFFFFF
-_HIGH = 0x7FFFFFFF
-_EMPTY = np.iinfo(np.int64).min  # below the key of every finite score
-_NAN = np.iinfo(np.int64).max  # above the key of every score
+LOW = 0xFFFFFFFF
+HIGH = 0x7FFFFFFF
+EMPTY = np.iinfo(np.int64).min  # below the key of every finite score
+NAN = np.iinfo(np.int64).max  # above the key of every score
 
 _NO_ROWS, _NO_ITEMS, _ALL = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.bool_)
 
@@ -76,7 +75,7 @@ def masked_top_k(
 
 def empty_keys(n_rows: int, k: int, device: torch.device) -> torch.Tensor:
     """Return the keys of rows that no item has been ranked for: `[n_rows, k]` int64."""
-    return torch.full((n_rows, k), _EMPTY, device=device)
+    return torch.full((n_rows, k), EMPTY, device=device)
 
 
 def csr_tensors(
@@ -117,11 +116,13 @@ def merge_top_k(
     scores = scores.detach().to(torch.float32)
     if resolve(backend, keys, scores) == "reference":
         return merge_top_k_reference(keys, scores, first, mask, rows, candidates)
+    from contrarec.kernels.cpu import topk as cpu
+
     values = scores.contiguous().numpy()
     indptr, indices, of = _NO_ROWS, _NO_ITEMS, _NO_ROWS
     if mask is not None and rows is not None:
         indptr, indices, of = mask[0].numpy(), mask[1].numpy(), rows.numpy()
-    _merge(
+    cpu.merge(
         values,
         values.view(np.int32),
         first,
@@ -146,21 +147,21 @@ def merge_top_k_reference(
     n_rows, width = scores.shape
     device = scores.device
     high = scores.contiguous().view(torch.int32).long()
-    high ^= (high >> 31) & _HIGH
+    high ^= (high >> 31) & HIGH
     high.masked_fill_(scores == 0, 0)  # 0.0 and -0.0 are equal
     # One column too many takes what the mask says about items outside the block.
     block = torch.empty((n_rows, width + 1), dtype=torch.int64, device=device)
     ranked = block[:, :width]
     torch.bitwise_left_shift(high, 32, out=high)
-    torch.bitwise_or(high, _LOW - first - torch.arange(width, device=device), out=ranked)
-    ranked.masked_fill_(torch.isneginf(scores), _EMPTY)
+    torch.bitwise_or(high, LOW - first - torch.arange(width, device=device), out=ranked)
+    ranked.masked_fill_(torch.isneginf(scores), EMPTY)
     if candidates is not None:
-        ranked.masked_fill_(~candidates[first : first + width], _EMPTY)
+        ranked.masked_fill_(~candidates[first : first + width], EMPTY)
     if mask is not None and rows is not None:
         row, column = _entries(mask, rows)
         column = column - first
-        block[row, torch.where((column >= 0) & (column < width), column, width)] = _EMPTY
-    ranked.masked_fill_(torch.isnan(scores), _NAN)
+        block[row, torch.where((column >= 0) & (column < width), column, width)] = EMPTY
+    ranked.masked_fill_(torch.isnan(scores), NAN)
     return torch.topk(torch.cat([keys, ranked], 1), keys.shape[1]).values
 
 
@@ -168,9 +169,9 @@ def read_keys(keys: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32
     """Turn keys `[b, k]` into items and scores as `masked_top_k` returns them."""
     packed = keys.cpu().numpy()
     high = packed >> 32
-    best = (high ^ ((high >> 31) & _HIGH)).astype(np.int32).view(np.float32)
-    items = (_LOW - (packed & _LOW)).astype(np.int32)
-    empty, failed = packed == _EMPTY, packed[:, 0] == _NAN
+    best = (high ^ ((high >> 31) & HIGH)).astype(np.int32).view(np.float32)
+    items = (LOW - (packed & LOW)).astype(np.int32)
+    empty, failed = packed == EMPTY, packed[:, 0] == NAN
     items[empty], best[empty] = -1, -np.inf
     items[failed], best[failed] = -1, np.nan
     return items, best
@@ -218,8 +219,10 @@ def in_rows(
     check_rows(rows, len(indptr) - 1)
     if resolve(backend) == "reference":
         return in_rows_reference(items, rows, indptr, indices)
+    from contrarec.kernels.cpu import topk as cpu
+
     found = np.empty(items.shape, np.bool_)
-    _in_rows(np.ascontiguousarray(items, np.int32), rows, indptr, indices, found)
+    cpu.in_rows(np.ascontiguousarray(items, np.int32), rows, indptr, indices, found)
     return found
 
 
@@ -273,79 +276,3 @@ def check_rows(rows: NDArray[np.int64], n_rows: int) -> None:
         raise DataError(
             f"`rows` must lie in [0, {n_rows}), got values from {rows.min()} to {rows.max()}."
         )
-
-
-@njit
-def _merge(scores, bits, first, indptr, indices, rows, candidates, keys):  # type: ignore[no-untyped-def]
-    width = scores.shape[1]
-    last = keys.shape[1] - 1
-    for r in prange(scores.shape[0]):
-        best = keys[r]  # descending
-        threshold = _score(best[last])
-        m = m_end = 0
-        if len(rows):
-            m, m_end = indptr[rows[r]], indptr[rows[r] + 1]
-            m += np.searchsorted(indices[m:m_end], first)
-        for start in range(0, width, _RUN):
-            stop = min(start + _RUN, width)
-            look = np.int32(stop - start < _RUN)
-            if not look:  # a loop of known length without a branch: vector instructions
-                for j in range(_RUN):  # "not <=" lets NaN through, too
-                    look |= np.int32(not (scores[r, start + j] <= threshold))
-            if not look:
-                continue
-            for j in range(start, stop):
-                score = scores[r, j]
-                if score <= threshold:
-                    continue
-                if score != score:
-                    _insert(best, _NAN)
-                    continue
-                item = first + j
-                while m < m_end and indices[m] < item:
-                    m += 1
-                if (m < m_end and indices[m] == item) or (len(candidates) and not candidates[item]):
-                    continue
-                _insert(best, _key(score, bits[r, j], item))
-                threshold = _score(best[last])
-
-
-@njit_serial
-def _key(score, bits, item):  # type: ignore[no-untyped-def]
-    # The bits of a float order like an integer, except that negative ones run backwards.
-    high = np.int64(bits)
-    high ^= (high >> 31) & _HIGH
-    if score == 0:  # 0.0 and -0.0 are equal
-        high = np.int64(0)
-    return (high << 32) | (_LOW - item)
-
-
-@njit_serial
-def _score(key):  # type: ignore[no-untyped-def]
-    if key == _EMPTY:
-        return np.float32(-np.inf)
-    high = key >> 32
-    return np.int32(high ^ ((high >> 31) & _HIGH)).view(np.float32)
-
-
-@njit_serial
-def _insert(keys, key):  # type: ignore[no-untyped-def]
-    # Insertion into a descending array, dropping the last: no branch, hence vector instructions.
-    for p in range(len(keys) - 1, 0, -1):
-        keys[p] = max(keys[p], min(keys[p - 1], key))
-    keys[0] = max(keys[0], key)
-
-
-@njit
-def _in_rows(items, rows, indptr, indices, found):  # type: ignore[no-untyped-def]
-    for r in prange(items.shape[0]):
-        first, end = indptr[rows[r]], indptr[rows[r] + 1]
-        for c in range(items.shape[1]):
-            low, high = first, end
-            while low < high:
-                middle = (low + high) // 2
-                if indices[middle] < items[r, c]:
-                    low = middle + 1
-                else:
-                    high = middle
-            found[r, c] = low < end and indices[low] == items[r, c]

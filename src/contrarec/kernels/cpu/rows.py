@@ -6,8 +6,8 @@ sorted and repeated pairs collapsed in place.
 
 import numpy as np
 
-from contrarec.kernels.dispatch import njit, njit_serial, prange
-from contrarec.kernels.grouping import CHUNKS, balanced_bound
+from contrarec.kernels.cpu.compile import njit, njit_serial, prange
+from contrarec.kernels.cpu.grouping import CHUNKS, balanced_bound
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # spreads keys that follow one another over the table
 

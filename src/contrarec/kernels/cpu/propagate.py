@@ -1,0 +1,37 @@
+"""The product of a sparse matrix and a dense one, compiled."""
+
+from contrarec.kernels.cpu.compile import njit, prange
+from contrarec.kernels.cpu.grouping import CHUNKS, balanced_bound
+from contrarec.kernels.cpu.prefetch import prefetch_row
+
+_AHEAD = 16  # edges between asking for a row and adding it: about the time that memory takes
+
+
+@njit
+def add_product(indptr, indices, weights, x, base, scale, out):  # type: ignore[no-untyped-def]
+    """Write `scale · (base + A x)` into `out`, for `A` in compressed sparse rows."""
+    # four columns at a time
+    d = x.shape[1]
+    last = len(indices) - 1
+    for c in prange(CHUNKS):
+        for r in range(balanced_bound(indptr, c, CHUNKS), balanced_bound(indptr, c + 1, CHUNKS)):
+            acc = out[r]
+            acc[:] = base[r]
+            q, end = indptr[r], indptr[r + 1]
+            while q + 4 <= end:
+                for p in range(q + _AHEAD, q + _AHEAD + 4):
+                    prefetch_row(x, indices[min(p, last)])
+                x0, x1 = x[indices[q]], x[indices[q + 1]]
+                x2, x3 = x[indices[q + 2]], x[indices[q + 3]]
+                w0, w1, w2, w3 = weights[q], weights[q + 1], weights[q + 2], weights[q + 3]
+                for k in range(d):
+                    acc[k] += (w0 * x0[k] + w1 * x1[k]) + (w2 * x2[k] + w3 * x3[k])
+                q += 4
+            while q < end:
+                x0 = x[indices[q]]
+                w0 = weights[q]
+                for k in range(d):
+                    acc[k] += w0 * x0[k]
+                q += 1
+            for k in range(d):
+                acc[k] *= scale
