@@ -85,7 +85,7 @@ class TrainingConfig:
     storage: Literal["float32", "bfloat16"] = "float32"
     """What the vectors are rounded to where a batch is scored. With `bfloat16` a GPU reads half the
     bytes there; sums, gradients and the tables that learn stay float32, and so do the graph
-    layers, the adversary and evaluation. On a CPU it gives the same results, more slowly."""
+    layers, the adversary and evaluation. A CPU computes the same, no faster."""
     positives: Literal["interaction", "user"] = "interaction"
     """`interaction`: each interaction once an epoch. `user`: each user equally often and then one
     of its items uniformly, as in the authors' code."""

@@ -46,10 +46,11 @@ def sampled_scores(
             `torch.nn.Embedding(sparse=True)`), whose size is that of the batch's distinct rows.
         storage: read float32 tables rounded to this type, `torch.bfloat16`; None reads them as they
             are. Sums, scores and gradients stay float32, and the gradients are those at the rounded
-            vectors, passed straight through the rounding. On a GPU a copy of half the size is read
-            and kept. On a CPU that did not pay: numba has no bfloat16, kernels that widened a copy
-            of bits were hardly faster and making the copy costs more. So it is read as float32,
-            and a step takes longer than without `storage`, for the same results.
+            vectors, passed straight through the rounding. On a GPU copies of half the size are
+            made, read and kept. On a CPU nothing is gained, and large tables cost time: what is read there
+            are rounded copies in float32. Numba has no bfloat16, and kernels that widen its bits
+            gained a little where the tables fit the cache, while for large ones the copy cost more
+            than it saved (`benchmarks/storage-experiments.json`).
         backend: `auto`, `reference`, `numba` or `triton`; on a GPU row-sparse gradients come from
             the reference.
 
