@@ -47,10 +47,10 @@ def sampled_scores(
         storage: read float32 tables rounded to this type, `torch.bfloat16`; None reads them as they
             are. Sums, scores and gradients stay float32, and the gradients are those at the rounded
             vectors, passed straight through the rounding. On a GPU copies of half the size are
-            made, read and kept. On a CPU nothing is gained, and large tables cost time: what is read there
-            are rounded copies in float32. Numba has no bfloat16, and kernels that widen its bits
-            gained a little where the tables fit the cache, while for large ones the copy cost more
-            than it saved (`benchmarks/storage-experiments.json`).
+            made, read and kept. On a CPU nothing is gained, and large tables cost time: what is
+            read there are rounded copies in float32. Numba has no bfloat16, and kernels that widen
+            its bits gained a little where the tables fit the cache, while for large ones the copy
+            cost more than it saved (`benchmarks/storage-experiments.json`).
         backend: `auto`, `reference`, `numba` or `triton`; on a GPU row-sparse gradients come from
             the reference.
 
