@@ -37,15 +37,16 @@ def measured(*values: float) -> Measured:
 
 def test_seed_by_seed_and_user_by_user(script: Callable[[str], ModuleType]) -> None:
     first = [measured(0.0, 0.5, 1.0), measured(0.0, 0.5, 0.4)]
-    second = [measured(0.3, 0.5, 1.0), measured(0.3, 0.8, 0.4)]
+    second = [measured(0.3, 0.5, 1.0), measured(0.3, 0.8, 0.5)]
     found = script("pair_runs").contrast(first, second, PLACE)
     assert found["values"][0] == pytest.approx([0.5, 0.3])
-    assert found["values"][1] == pytest.approx([0.6, 0.5])
-    # averages over seeds: 0, .5, .7 and .3, .65, .7
-    assert found["difference"] == pytest.approx(0.45 / 3)
-    assert (found["low"], found["high"]) == pytest.approx((0.0, 0.3))
-    assert found["p"] == 0.5  # of 8 patterns, ±(.3 + .15) with either sign of the zero: 4
-    assert found["changed"] == 0.5  # 3 of 6
+    assert found["values"][1] == pytest.approx([0.6, 1.6 / 3])
+    # averages over seeds: 0, .5, .7 and .3, .65, .75
+    assert found["difference"] == pytest.approx(0.5 / 3)
+    # one of 27 resamples holds the same user three times
+    assert (found["low"], found["high"]) == pytest.approx((0.05, 0.3))
+    assert found["p"] == 0.25  # of 8 patterns, those with one sign: 2
+    assert found["changed"] == pytest.approx(4 / 6)
 
 
 def test_two_comparisons(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
