@@ -1,6 +1,6 @@
 """Make the tables of `docs/results/README.md` and of the project's README: no number is typed.
 
-They come from the JSON files beside the former.
+They come from the JSON files beside the former, and in `pairs/` (written by `pair_runs.py`).
 
     python docs/results/make_tables.py --add runs/compare-coat/comparison.json
     python docs/results/make_tables.py
@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -156,7 +156,47 @@ def gain_lines(comparison: Json, test: str) -> Iterator[dict[str, str]]:
             yield line
 
 
-def tables(comparisons: list[Json], reference: Json) -> str:
+def pair_table(found: Json) -> str:
+    """Two comparisons that differ in one setting."""
+    setting = found["setting"]
+    names = [str(overrides.get(setting, "default")) for overrides in found["overrides"]]
+    lines = []
+    for row in found["rows"]:
+        seeds = [b - a for a, b in zip(*row["values"], strict=True)]
+        line = {key: row[key] for key in ("backbone", "method", "test", "metric")}
+        for name, values in zip(names, row["values"], strict=True):
+            line[name] = format_mean(mean(values), stdev(values) if len(values) > 1 else None)
+        line["difference"] = format_difference(row["difference"], row["low"], row["high"])
+        line["p"] = decimal(row["p_holm"], digits=3)
+        if len(seeds) > 1:
+            line["over seeds"] = f"± {decimal(2 * stdev(seeds) / math.sqrt(len(seeds)))}"
+        line["users changed"] = f"{row['changed']:.1%}"
+        lines.append(line)
+    commands = [
+        f"{command(found | {'overrides': overrides})} --out runs/{folder}"
+        for overrides, folder in zip(found["overrides"], found["folders"], strict=True)
+    ]
+    commands.append(
+        f"python docs/results/pair_runs.py data/{found['data']} "
+        + " ".join(f"runs/{folder}" for folder in found["folders"])
+    )
+    return "\n\n".join(
+        [
+            f"### {found['data']}: `{setting}`, {names[1]} against {names[0]}",
+            "```\n" + "\n".join(commands) + "\n```",
+            f"{len(found['seeds'])} seeds, the same on both sides, and "
+            + ", ".join(f"{n} users of `{test}`" for test, n in found["users"].items())
+            + ". Mean ± standard deviation over seeds; *difference*, with its 95 % interval "
+            f"(bootstrap over users, {found['n_resamples']} resamples), on per-user values "
+            "averaged over seeds; *p* from random sign flips, with Holm's correction over the rows "
+            "of a test set and metric; *over seeds*, twice the standard error of the seeds' "
+            "differences; *users changed*, the share of (user, seed) whose value is not the same.",
+            markdown_table(lines),
+        ]
+    )
+
+
+def tables(comparisons: list[Json], reference: Json, pairs: Sequence[Json] = ()) -> str:
     """Return everything between the two marks."""
     if not comparisons:
         return "No comparison has been added yet."
@@ -183,6 +223,7 @@ def tables(comparisons: list[Json], reference: Json) -> str:
         f"({definitions['interval']}), bold where it leaves out zero. After it, twice the standard "
         "error of the difference over seeds.",
         markdown_table([line for found in comparisons for line in gain_lines(found, test)]),
+        *(["## One setting changed", *map(pair_table, pairs)] if pairs else []),
         "## The reference",
         reference["source"],
         "*Allowed* is twice the combined standard error, or, where the reference is a single run, "
@@ -260,8 +301,10 @@ def main(arguments: list[str] | None = None) -> None:
     comparisons = [
         json.loads(path.read_text(encoding="utf-8")) | {"name": path.stem} for path in found
     ]
+    paths = sorted((HERE / "pairs").glob("*.json"))
+    pairs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     made = {
-        HERE / "README.md": tables(comparisons, reference),
+        HERE / "README.md": tables(comparisons, reference, pairs),
         ROOT / "README.md": short_table(comparisons, reference["test_set"]),
     }
     for path, text in made.items():

@@ -82,6 +82,10 @@ class TrainingConfig:
     """Evaluations in a row without a better `monitor` on the validation set that end training."""
     monitor: str = "recall@20"
     """Metric of the validation set that picks the best epoch; its cutoff must be in `ks`."""
+    storage: Literal["float32", "bfloat16"] = "float32"
+    """What the vectors are rounded to where a batch is scored. With `bfloat16` a GPU reads half the
+    bytes there; sums, gradients and the tables that learn stay float32, and so do the graph
+    layers, the adversary and evaluation. A CPU computes the same, no faster."""
     positives: Literal["interaction", "user"] = "interaction"
     """`interaction`: each interaction once an epoch. `user`: each user equally often and then one
     of its items uniformly, as in the authors' code."""

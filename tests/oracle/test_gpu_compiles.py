@@ -33,6 +33,13 @@ CASES = [  # kernel, types of its arguments, what is known when it is compiled
     (budget._solve, "*T *fp64 i32", {"ETA": 0.02, "MAXIMUM": 1.0, "FREE": False, "WIDTH": 128}),
     (budget._solve, "*T *fp64 i32",
      {"ETA": 0.02, "MAXIMUM": float("inf"), "FREE": True, "WIDTH": 128}),
+    # tables stored in bfloat16, the rest in float32: scores, and the gradients of items and users
+    (scores._forward, "*bf16 *bf16 *i64 *i64 *fp32 i32 i32 i32 i32",
+     {"COSINE": True, "DOUBLE": False} | TILE),
+    (rows._row_sums, "*i64 *i64 *fp32 *bf16 *fp32 *bf16 *fp32 i32 i32 i32",
+     {"UNIT": True, "BASE": False, "TANGENT": True, "SPLIT": 128} | TILE),
+    (rows._row_sums, "*i64 *i32 *fp32 *fp32 *fp32 *bf16 *fp32 i32 i32 i32",
+     {"UNIT": False, "BASE": False, "TANGENT": True, "SPLIT": 128} | TILE),
 ]
 for number, (kernel, types, known) in enumerate(CASES):
     names = [name for name in kernel.arg_names if name not in known]
@@ -62,5 +69,6 @@ def test_every_kernel_compiles(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.split("\n")[:-1]
     assert lines == [f"{name} True" for name in (
-        "_forward", "_window_sums", "_row_sums", "_row_sums", "_draw", "_draw", "_solve", "_solve"
+        "_forward", "_window_sums", "_row_sums", "_row_sums", "_draw", "_draw", "_solve", "_solve",
+        "_forward", "_row_sums", "_row_sums",
     )]  # fmt: skip

@@ -156,6 +156,12 @@ def test_what_the_class_refuses_is_reported_with_the_place() -> None:
         build(TrainingConfig, {"lr": -1}, where="[training]")
 
 
+def test_an_unknown_storage_names_the_choices() -> None:
+    message = r"^\[training\]: `storage`: unknown choice 'bf16' \(.*choices: bfloat16, float32$"
+    with pytest.raises(ConfigError, match=message):
+        build(TrainingConfig, {"storage": "bf16"}, where="[training]")
+
+
 # the config classes ------------------------------------------------------------------------------
 
 
@@ -167,6 +173,7 @@ def test_what_the_class_refuses_is_reported_with_the_place() -> None:
         (BackboneConfig, "dim", "64"),
         (TrainingConfig, "fidelity", "exact"),
         (TrainingConfig, "positives", "item"),
+        (TrainingConfig, "storage", "bf16"),
         (TrainingConfig, "lr", 0.0),
         (TrainingConfig, "lr", math.inf),
         (TrainingConfig, "lr", math.nan),

@@ -13,6 +13,7 @@ from contrarec.backbones import build_backbone
 from contrarec.config import BackboneConfig
 from contrarec.errors import ConfigError, DataError
 from contrarec.sampling import Batch, Sampler
+from contrarec.training import loop
 from contrarec.training.checkpoint import Checkpoint
 from contrarec.training.loop import Hooks, add_batch_l2
 from contrarec.training.metrics_log import MetricsLog, read_log
@@ -201,6 +202,28 @@ def test_lazy_adam_is_adam_while_every_row_is_touched(data):
 def test_lazy_adam_is_not_for_graphs(data):
     with pytest.raises(ConfigError, match=r"`optimizer` must be 'auto' or 'adam'.*'lazy_adam'"):
         recommender(optimizer="lazy_adam").fit(data)
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_storage_is_that_of_every_score_and_of_no_weight(data, monkeypatch, name):
+    right, seen = loop.sampled_scores, set()
+
+    def scores(users, *arguments, **options):
+        seen.add((users.requires_grad, options["storage"]))
+        return right(users, *arguments, **options)
+
+    monkeypatch.setattr(loop, "sampled_scores", scores)
+    rec = recommender(storage=name, epochs=6).fit(data)
+    storage = torch.bfloat16 if name == "bfloat16" else None
+    assert seen == {(True, storage), (False, storage)}  # min and max steps
+    for tensor in weights(rec).values():
+        assert tensor.dtype == torch.float32
+        assert not torch.equal(tensor, tensor.bfloat16().float())
+
+
+def test_learns_from_vectors_in_bfloat16(data):
+    rec = recommender(**LAZY, epochs=40, storage="bfloat16").fit(data)
+    assert rec.result["metrics"]["other"]["recall@10"] > 0.9
 
 
 def test_unknown_monitor(data):

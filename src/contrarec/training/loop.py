@@ -95,6 +95,7 @@ def fit(
     hooks = hooks or Hooks()
     device = backbone.user_table.device
     cosine = loss.similarity == "cosine"
+    storage = torch.bfloat16 if config.storage == "bfloat16" else None
     sampler = Sampler(
         data.train,
         batch_size=config.batch_size,
@@ -150,13 +151,15 @@ def fit(
                     }
                     if constant is not None:
                         # max step: the model is a constant, the adversary moves
-                        pos, neg = batch_scores(constant, batch, cosine)
+                        pos, neg = batch_scores(constant, batch, cosine, storage=storage)
                         step = loss.adversary_step(pos, neg, **context)
                         value, row_kl = step.loss, step.kl
                     else:
                         # min step: the adversary is a constant, the model moves
                         outputs = loss.propagate(backbone)
-                        pos, neg = batch_scores(outputs, batch, cosine, sparse_grad=lazy)
+                        pos, neg = batch_scores(
+                            outputs, batch, cosine, sparse_grad=lazy, storage=storage
+                        )
                         value, row_kl = loss(pos, neg, outputs=outputs, **context), None
                         optimizer.zero_grad()
                         value.backward()
@@ -214,11 +217,21 @@ def fit(
 
 
 def batch_scores(
-    vectors: Tables, batch: Batch, cosine: bool, *, sparse_grad: bool = False
+    vectors: Tables,
+    batch: Batch,
+    cosine: bool,
+    *,
+    sparse_grad: bool = False,
+    storage: torch.dtype | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the scores of a batch: positives `[B]` and negatives `[B, N]`."""
     scores = sampled_scores(
-        *vectors, batch.users, batch.items, cosine=cosine, sparse_grad=sparse_grad
+        *vectors,
+        batch.users,
+        batch.items,
+        cosine=cosine,
+        sparse_grad=sparse_grad,
+        storage=storage,
     )  # [B, 1 + N]
     pos, neg = torch.split(scores, [1, scores.shape[1] - 1], dim=1)
     return pos.squeeze(1), neg

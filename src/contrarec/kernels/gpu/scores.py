@@ -3,7 +3,7 @@
 The forward pass gives one program a user and a tile of its items. The backward pass groups the
 pairs by item, and the rows of the batch by user, with a stable sort on the device; every gradient
 is then a sum of table rows (`rows.py`) in a fixed order, without atomics. Nothing is kept for it
-beside the inputs: norms are computed again from rows that are read anyway.
+beside the inputs (or their narrow copies): norms are computed again from rows that are read anyway.
 """
 
 from typing import Any
@@ -22,16 +22,19 @@ def sampled_scores(
     items: torch.Tensor,
     *,
     cosine: bool = False,
+    storage: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Compute `contrarec.kernels.scores.sampled_scores` for tables of any floating-point type.
 
-    Tables are read as they are stored and accumulated in float32 (float64 in float64).
+    Tables are read as they are stored and accumulated in float32 (float64 in float64). With
+    `storage` each table is copied to that type once, and the copies are what is read and what is
+    kept for the backward pass; scores and gradients have the type of the tables.
 
     An index outside its table cannot be refused without waiting for the device. No memory is read
     for it: its score is NaN, so that the loss becomes NaN, which the training loop notices.
     """
     scores: torch.Tensor = _SampledScores.apply(  # type: ignore[no-untyped-call]
-        user_vectors, item_vectors, users, items, cosine
+        user_vectors, item_vectors, users, items, cosine, storage
     )
     return scores
 
@@ -45,19 +48,21 @@ class _SampledScores(torch.autograd.Function):
         users: torch.Tensor,
         items: torch.Tensor,
         cosine: bool,
+        storage: torch.dtype | None,
     ) -> torch.Tensor:
-        U, V = user_vectors.contiguous(), item_vectors.contiguous()
+        dtype = user_vectors.dtype
+        U, V = (table.to(storage or dtype).contiguous() for table in (user_vectors, item_vectors))
         users, items = users.contiguous(), items.contiguous()
         n_rows, n_cols = items.shape
         options = tile_options(U.shape[1])
-        scores = U.new_empty(n_rows, n_cols)
+        scores = U.new_empty(n_rows, n_cols, dtype=dtype)
         with torch.cuda.device_of(U):  # type: ignore[no-untyped-call]
             _forward[(n_rows, triton.cdiv(n_cols, options["BLOCK"]))](
                 U, V, users, items, scores, len(U), len(V), n_cols, U.shape[1],
                 COSINE=cosine, DOUBLE=U.dtype == torch.float64, **options,
             )  # fmt: skip
         ctx.save_for_backward(U, V, users, items)
-        ctx.cosine = cosine
+        ctx.cosine, ctx.dtype = cosine, dtype
         return scores
 
     @staticmethod
@@ -74,7 +79,7 @@ class _SampledScores(torch.autograd.Function):
             offsets, order = _group(users, len(U))
             ones = weights.new_ones(n_rows)
             grad_user = row_sums(
-                offsets, order, ones, rows, dtype=U.dtype, tangent=U if unit else None
+                offsets, order, ones, rows, dtype=ctx.dtype, tangent=U if unit else None
             )
         if ctx.needs_input_grad[1]:
             offsets, order = _group(items.view(-1), len(V))
@@ -83,11 +88,11 @@ class _SampledScores(torch.autograd.Function):
                 users[order // max(1, n_cols)],
                 weights[order],
                 U,
-                dtype=V.dtype,
+                dtype=ctx.dtype,
                 unit=unit,
                 tangent=V if unit else None,
             )
-        return grad_user, grad_item, None, None, None
+        return grad_user, grad_item, None, None, None, None
 
 
 def _group(keys: torch.Tensor, n_groups: int) -> tuple[torch.Tensor, torch.Tensor]:
