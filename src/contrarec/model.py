@@ -12,7 +12,7 @@ from contrarec.data.dataset import TestSet
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import BackendError, ConfigError, DataError
-from contrarec.evaluation.ranking import Scorer
+from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.foldin import fold_in_vectors
 from contrarec.losses import resolve_loss
 from contrarec.settings import Settings
@@ -74,10 +74,14 @@ class Model:
         """Return the item vectors at length 1, `[n_items, dim]`."""
         return F.normalize(self.item_vectors())
 
-    def histories(self, rows: np.ndarray, items: np.ndarray, n_rows: int) -> Interactions:
-        """Collect (row, item) pairs as the histories of `n_rows` users never seen."""
-        users = Vocabulary.of(range(n_rows))
-        return Interactions.from_pairs(rows, items, users=users, items=self.history.items)
+    def similar(self) -> Scorer:
+        """Return the scorer of all items for an item, by the cosine of their vectors."""
+        vectors = self.unit_item_vectors()
+        return dot_scorer(vectors, vectors)
+
+    def fold_in_scorer(self, history: Interactions) -> Scorer:
+        """Return the scorer of all items for users never seen."""
+        return dot_scorer(self.fold_in(history), self.item_vectors())
 
     def fold_in(self, history: Interactions) -> torch.Tensor:
         """Return vectors of users never seen, `[H, dim]`."""
