@@ -2,17 +2,17 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from contrarec.baselines import BASELINES, Baseline
-from contrarec.data.dataset import Dataset
 from contrarec.data.interactions import Interactions
 from contrarec.errors import ConfigError, DataError
 from contrarec.evaluation.ranking import Scorer
 from contrarec.settings import Settings
-from contrarec.training.loop import Hooks, Outcome, evaluate_sets
+from contrarec.training.loop import Hooks, Outcome
 from contrarec.training.metrics_log import MetricsLog
 
 
@@ -34,20 +34,12 @@ class FittedModel:
         """Raise if fitting is not going to work, before a run begins."""
         self._kind.check(self.history, self._settings.loss)
 
-    def fit(self, data: Dataset, *, folder: Path | None, hooks: Hooks | None) -> Outcome:
-        """Fit, evaluate, and write the only line of the log, with epoch 0."""
+    def fit(self) -> Outcome:
+        """Fit to the history."""
         started = time.perf_counter()
         rng = np.random.default_rng(self._settings.seed)
         self._baseline = self._kind.fit(self.history, self._settings.loss, rng)
         seconds = time.perf_counter() - started
-        metrics = evaluate_sets(self.scorer(), data, self._settings.training.ks)
-        line = {"epoch": 0, "metrics": metrics, "seconds": seconds}
-        if folder:
-            MetricsLog(folder / "metrics.jsonl", 0).append(line)
-        if hooks and hooks.on_eval:
-            hooks.on_eval(0, metrics, True)
-        if hooks and hooks.on_epoch:
-            hooks.on_epoch(line)
         return Outcome(best_epoch=0, epochs=0, seconds=seconds, stopped="fitted")
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -81,3 +73,20 @@ class FittedModel:
         if self._baseline is None:
             raise ConfigError("nothing has been fitted yet: call `fit` first.")
         return self._baseline
+
+
+def log_fit(result: dict[str, Any], folder: Path | None, hooks: Hooks | None) -> None:
+    """Write the only line of a baseline's log, with epoch 0, and call the hooks.
+
+    Args:
+        result: what is reported of the run.
+        folder: the run's, if it has one.
+        hooks: `on_eval` and `on_epoch` are called once.
+    """
+    line = {"epoch": 0} | {name: result[name] for name in ("metrics", "seconds")}
+    if folder:
+        MetricsLog(folder / "metrics.jsonl", 0).append(line)
+    if hooks and hooks.on_eval:
+        hooks.on_eval(0, result["metrics"], True)
+    if hooks and hooks.on_epoch:
+        hooks.on_epoch(line)

@@ -18,7 +18,7 @@ from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError, unknown
 from contrarec.evaluation.protocol import Evaluation, evaluate
 from contrarec.evaluation.ranking import top_k
-from contrarec.fitted import FittedModel
+from contrarec.fitted import FittedModel, log_fit
 from contrarec.frames import ids_of, native_frame
 from contrarec.kernels.dispatch import Backend
 from contrarec.model import Model, align, resolve_device
@@ -120,7 +120,7 @@ class Recommender:
             else:
                 runs.begin(folder, self.settings, about, data.train)
         if isinstance(model, FittedModel):
-            outcome = model.fit(data, folder=folder, hooks=hooks)
+            outcome = model.fit()
         else:
             outcome = fit(
                 model.backbone,
@@ -135,6 +135,8 @@ class Recommender:
             )
         self._model, self._about = model, about
         self.result = self._report(data, outcome, folder)
+        if isinstance(model, FittedModel):
+            log_fit(self.result, folder, hooks)
         if folder is not None and outcome.stopped != "interrupted":
             runs.finish(folder, model.weights(), self.result)
         return self
@@ -282,9 +284,8 @@ class Recommender:
         )
         mask = history if filter_viewed else None
         everyone = np.arange(len(series))
-        items, scores = top_k(
-            model.fold_in_scorer(history), everyone, k, n_items=len(vocabulary), mask=mask
-        )
+        scorer = model.fold_in_scorer(history)
+        items, scores = top_k(scorer, everyone, k, n_items=len(vocabulary), mask=mask)
         return self._frame(None, "user_id", pl.Series(everyone), items, scores)
 
     def save(self, folder: str | Path) -> None:

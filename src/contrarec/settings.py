@@ -153,14 +153,13 @@ def resolve_settings(
     spec = resolve_method(loss)
     classes = _classes(spec.config)
     placed = _placed(overrides, classes)
-    idle = [
-        f"{part}.{name}" for part in placed for name in placed[part] if _is_idle(loss, part, name)
-    ]
-    if idle:
-        raise ConfigError(
-            f"override {idle[0]!r}: means nothing to {loss!r}, which takes no steps and has no "
-            "backbone."
-        )
+    for section, values in placed.items():
+        for name in values:
+            if _is_idle(loss, section, name):
+                raise ConfigError(
+                    f"override '{section}.{name}': means nothing to {loss!r}, which takes no "
+                    "steps and has no backbone."
+                )
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if isinstance(spec, LossSpec):
         layers.append((loss, {"loss": spec.defaults}))

@@ -44,8 +44,9 @@ class Baseline(ABC):
         self.tensors, self.history, self.config = dict(tensors), history, config
 
     @classmethod
-    def check(cls, train: Interactions, config: Any) -> None:  # noqa: B027
-        """Raise where `fit` is going to: too much memory, a missing library."""
+    def check(cls, train: Interactions, config: Any) -> None:  # noqa: ARG003
+        """Raise where `fit` would, too much memory or a missing library, before a run begins."""
+        return
 
     @classmethod
     @abstractmethod

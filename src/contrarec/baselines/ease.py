@@ -71,10 +71,8 @@ class EASE(Baseline):
         """Solve for the weights, in float64; they are kept in float32, `[n_items, n_items]`."""
         cls.check(train, config)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(_gram(train, config.lam)))
-        weights = (
-            inverse.div_(-inverse.diagonal().clone()).float().contiguous()
-        )  # each column by its own P_jj
-        weights.fill_diagonal_(0.0)
+        inverse /= -inverse.diagonal().clone()  # each column j by its own P_jj
+        weights = inverse.float().contiguous().fill_diagonal_(0.0)
         return cls({"weights": weights}, train, config)
 
     def fold_in(self, history: Interactions) -> Scorer:

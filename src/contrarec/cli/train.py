@@ -171,10 +171,7 @@ def _default_name(dataset: "Dataset", settings: "Settings") -> str:
 
 
 def _text(result: dict[str, Any]) -> str:
-    epochs = (
-        f"best epoch {result['best_epoch']} of {result['epochs']}, " if result["epochs"] else ""
-    )
-    return (
-        f"{result['run']}: {epochs}{result['seconds']:.1f} s, {_ENDS[result['stopped']]}\n\n"
-        f"{metrics_table(result['metrics'])}"
-    )
+    course = f"{result['seconds']:.1f} s, {_ENDS[result['stopped']]}"
+    if result["epochs"]:
+        course = f"best epoch {result['best_epoch']} of {result['epochs']}, {course}"
+    return f"{result['run']}: {course}\n\n{metrics_table(result['metrics'])}"

@@ -116,11 +116,11 @@ def contrasts(
         }
         pairs: list[Contrast] = []
         for backbone, one, other in _rivals(averages, backbones, methods):
-            values = (
-                averages.get((backbone, method), averages.get((NO_BACKBONE, method)))
-                for method in (other, one)
+            theirs, ours = (
+                averages[backbone if (backbone, method) in averages else NO_BACKBONE, method]
+                for method in (one, other)
             )
-            outcome = paired_test(*values, n_resamples=RESAMPLES)
+            outcome = paired_test(ours, theirs, n_resamples=RESAMPLES)
             contrast = Contrast(
                 backbone=backbone,
                 method=other,
