@@ -1,6 +1,7 @@
 """Baselines: what any method is expected to beat, fitted in closed form or by a library."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from contrarec.baselines.als import ALS, ALSConfig
 from contrarec.baselines.base import Baseline
@@ -23,32 +24,40 @@ __all__ = [
 ]
 
 
-class BaselineSpec(NamedTuple):
+@dataclass(frozen=True)
+class BaselineSpec:
     """A baseline under a name."""
 
     baseline: type[Baseline]
-    config: type[Any]
-    source: str
     summary: str
+    source: str
+    """The paper; empty where there is none to name."""
+    needs: str = ""
+    """What it takes beside the interactions."""
+
+    @property
+    def config(self) -> type[Any]:
+        """The class of its config."""
+        return self.baseline.config_class
 
 
 BASELINES: dict[str, BaselineSpec] = {
-    "popularity": BaselineSpec(
-        Popularity, PopularityConfig, "textbook", "everyone is offered what most users have"
-    ),
+    "popularity": BaselineSpec(Popularity, "everyone is offered what most users have", ""),
     "itemknn": BaselineSpec(
         ItemKNN,
-        ItemKNNConfig,
-        "Deshpande and Karypis, ACM TOIS 2004",
         "sum of shrunk cosines with the items of the history, nearest neighbours only",
+        "Deshpande and Karypis, ACM TOIS 2004",
     ),
     "ease": BaselineSpec(
-        EASE, EASEConfig, "Steck, WWW 2019", "ridge regression of each item on all others"
+        EASE,
+        "ridge regression of every item on all others",
+        "Steck, WWW 2019",
+        needs="memory for all pairs of items",
     ),
     "als": BaselineSpec(
         ALS,
-        ALSConfig,
+        "weighted matrix factorisation on all pairs",
         "Hu, Koren and Volinsky, ICDM 2008",
-        "weighted matrix factorisation on all pairs, by the library implicit",
+        needs="the package implicit",
     ),
 }

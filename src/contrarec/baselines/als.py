@@ -52,6 +52,7 @@ class ALS(Baseline):
     vector instead of solving (Takács, Pilászy and Tikk, RecSys 2011).
     """
 
+    config_class: ClassVar[type[Any]] = ALSConfig
     rows: ClassVar[Mapping[str, str]] = {"user_vectors": "n_users", "item_vectors": "n_items"}
 
     @classmethod

@@ -31,6 +31,8 @@ class Baseline(ABC):
         DataError: the tensors are not this baseline's for these interactions.
     """
 
+    config_class: ClassVar[type[Any]]
+    """Its hyper-parameters, a dataclass."""
     rows: ClassVar[Mapping[str, str]]
     """Name of each tensor, and what its rows stand for: `n_users` or `n_items`."""
 

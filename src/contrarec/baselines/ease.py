@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class EASE(Baseline):
     **Source**: Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, equation 8.
     """
 
+    config_class: ClassVar[type[Any]] = EASEConfig
     rows: ClassVar[Mapping[str, str]] = {"weights": "n_items"}
 
     @classmethod

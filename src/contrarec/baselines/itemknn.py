@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class ItemKNN(Baseline):
     the shrinkage as in Ferrari Dacrema et al., RecSys 2019.
     """
 
+    config_class: ClassVar[type[Any]] = ItemKNNConfig
     rows: ClassVar[Mapping[str, str]] = {"neighbours": "n_items", "similarities": "n_items"}
 
     @classmethod

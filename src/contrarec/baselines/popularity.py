@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ class PopularityConfig:
 class Popularity(Baseline):
     """Score of an item: its number of training interactions, the same for all users."""
 
+    config_class: ClassVar[type[Any]] = PopularityConfig
     rows: ClassVar[Mapping[str, str]] = {"counts": "n_items"}
 
     @classmethod
