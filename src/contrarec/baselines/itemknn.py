@@ -99,8 +99,9 @@ class ItemKNN(Baseline):
 
         def score(items: NDArray[np.int64], /) -> torch.Tensor:
             scores = np.full((len(items), self.history.n_items), -np.inf, np.float32)
-            row, rank = (neighbours[items] >= 0).nonzero()
-            scores[row, neighbours[items][row, rank]] = similarities[items][row, rank]
+            near, similarity = neighbours[items], similarities[items]
+            row, rank = (near >= 0).nonzero()
+            scores[row, near[row, rank]] = similarity[row, rank]
             return torch.from_numpy(scores)
 
         return score
