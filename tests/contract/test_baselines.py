@@ -160,6 +160,12 @@ def test_too_large_a_catalogue_leaves_no_run_behind(tmp_path, checkerboard):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_baseline_stays_on_the_cpu(monkeypatch):
+    monkeypatch.setattr("contrarec.recommender.resolve_device", lambda _: torch.device("cuda"))
+    assert Recommender(loss="ease").device.type == "cpu"
+    assert Recommender("mf", "infonce").device.type == "cuda"
+
+
 def test_a_baseline_is_found_where_losses_are():
     with pytest.raises(ConfigError, match=r"unknown loss 'eaze'.*did you mean 'ease'.*itemknn"):
         Recommender(loss="eaze")

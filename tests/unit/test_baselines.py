@@ -115,6 +115,9 @@ class TestItemKNN:
         assert list(contrarec.baselines.itemknn._blocks(FOUR)) == [range(2), range(2, 3)]
         monkeypatch.setattr(contrarec.baselines.itemknn, "_BLOCK", 5)
         assert list(contrarec.baselines.itemknn._blocks(FOUR)) == [range(1), range(1, 3)]
+        monkeypatch.setattr(contrarec.baselines.itemknn, "_BLOCK", 3)
+        singles = [range(1), range(1, 2), range(2, 3)]
+        assert list(contrarec.baselines.itemknn._blocks(FOUR)) == singles
 
 
 class TestEASE:
@@ -180,12 +183,19 @@ class TestALS:
             assert tensor.shape[1] == 4
 
     @pytest.mark.usefixtures("implicit")
-    def test_threads_of_the_blas_are_left_as_they_were(self):
-        from threadpoolctl import threadpool_info
+    def test_the_blas_has_one_thread_meanwhile_and_then_what_it_had(self, monkeypatch):
+        import implicit.utils
+        from threadpoolctl import threadpool_info, threadpool_limits
 
-        before = [pool["num_threads"] for pool in threadpool_info()]
-        ALS.fit(FOUR, ALSConfig(factors=4), RNG)
-        assert [pool["num_threads"] for pool in threadpool_info()][: len(before)] == before
+        def threads() -> dict[str, int]:
+            pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+            return {pool["filepath"]: pool["num_threads"] for pool in pools}
+
+        monkeypatch.setattr(implicit.utils, "_checked_blas_config", False)
+        with threadpool_limits(2, "blas"):
+            assert set(threads().values()) == {2}
+            ALS.fit(FOUR, ALSConfig(factors=4), RNG)  # the library warns of two
+            assert set(threads().values()) == {2}
 
 
 def test_every_interaction_counts_as_one():
