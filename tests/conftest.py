@@ -51,3 +51,13 @@ def gpu() -> torch.device:
             pytest.fail(f"{reason}; with CI=true that is a failure")
         pytest.skip(reason)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def implicit() -> None:
+    """Skip the test where the library behind the baseline `als` is not installed."""
+    if find_spec("implicit") is None:
+        reason = "implicit is not installed, so the baseline `als` is not tested"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}; with CI=true that is a failure")
+        pytest.skip(reason)

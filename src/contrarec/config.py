@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 OptimizerName = Literal["auto", "adam", "lazy_adam"]
 
+NO_BACKBONE = "none"
+"""What stands in the place of a backbone's name where there is none."""
+
 ALIASES = {
     "Ks": "ks",
     "embed_size": "dim",
@@ -41,7 +44,8 @@ class BackboneConfig:
     """What turns ids into vectors."""
 
     name: str = "mf"
-    """`mf`, `lightgcn` or another name in `contrarec.backbones.BACKBONES`."""
+    """`mf`, `lightgcn` or another name in `contrarec.backbones.BACKBONES`; `none` for a baseline,
+    which does not look at what follows."""
     dim: int = 64
     """Length of a vector."""
     n_layers: int = 2

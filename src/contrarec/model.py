@@ -70,10 +70,10 @@ class Model:
         """Return the item vectors at length 1, `[n_items, dim]`."""
         return F.normalize(self.backbone()[1])
 
-    def histories(self, rows: np.ndarray, items: np.ndarray, n_rows: int) -> Interactions:
-        """Collect (row, item) pairs as the histories of `n_rows` users never seen."""
-        users = Vocabulary.of(range(n_rows))
-        return Interactions.from_pairs(rows, items, users=users, items=self.history.items)
+    def similar(self) -> Scorer:
+        """Return the scorer of all items for an item, by the cosine of their vectors."""
+        vectors = self.unit_item_vectors()
+        return dot_scorer(vectors, vectors)
 
     @torch.no_grad()
     def fold_in_scorer(self, history: Interactions) -> Scorer:

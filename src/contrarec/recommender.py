@@ -7,14 +7,18 @@ from typing import Any, Self
 
 import numpy as np
 import polars as pl
+import torch
 
 from contrarec import runs
 from contrarec.backbones import BACKBONES
+from contrarec.baselines import BASELINES
 from contrarec.data.dataset import Dataset
+from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError, unknown
 from contrarec.evaluation.protocol import Evaluation, evaluate
-from contrarec.evaluation.ranking import dot_scorer, top_k
+from contrarec.evaluation.ranking import top_k
+from contrarec.fitted import FittedModel, log_fit
 from contrarec.frames import ids_of, native_frame
 from contrarec.kernels.dispatch import Backend
 from contrarec.model import Model, align, resolve_device
@@ -28,11 +32,12 @@ class Recommender:
     """Train a backbone under a loss, evaluate it, recommend.
 
     Args:
-        backbone: `mf` or `lightgcn`.
-        loss: a name in `contrarec.losses.LOSSES`, or `module:Class`.
+        backbone: `mf` or `lightgcn`; none for a baseline.
+        loss: a name in `contrarec.losses.LOSSES`, `module:Class`, or a baseline: a name in
+            `contrarec.baselines.BASELINES`.
         preset: published settings to start from, such as `coat`; single settings override it.
         seed: decides initial weights and batches.
-        device: `auto` takes a GPU if there is one, `cpu` or `cuda`.
+        device: `auto` takes a GPU if there is one, `cpu` or `cuda`; a baseline stays on the CPU.
         **overrides: any setting by name: `tau=0.1`, `lr=1e-3`, `n_neg=64`, `epochs=200`.
 
     Raises:
@@ -63,10 +68,12 @@ class Recommender:
         return made
 
     def _set_up(self, settings: Settings, device: str) -> None:
-        if settings.backbone.name not in BACKBONES:
-            raise ConfigError(unknown("backbone", settings.backbone.name, BACKBONES))
         self.settings, self.device = settings, resolve_device(device)
-        self._model: Model | None = None
+        if settings.loss_name in BASELINES:
+            self.device = torch.device("cpu")
+        elif settings.backbone.name not in BACKBONES:
+            raise ConfigError(unknown("backbone", settings.backbone.name, BACKBONES))
+        self._model: Model | FittedModel | None = None
         self.result: dict[str, Any] = {}
 
     @property
@@ -104,25 +111,32 @@ class Recommender:
         )
         if resume and folder is None:
             raise ConfigError("`resume` needs `out`, the folder of the run to go on with.")
-        model = Model(self.settings, data.train, self.device)
+        model = self._build(data.train)
+        if isinstance(model, FittedModel):
+            model.check()
         if folder is not None:
             if resume and runs.is_started(folder):
                 self._check_same_run(folder, about)
             else:
                 runs.begin(folder, self.settings, about, data.train)
-        outcome = fit(
-            model.backbone,
-            model.loss,
-            data,
-            self.settings.training,
-            seed=self.settings.seed,
-            folder=folder,
-            resume=resume,
-            identity={"settings": self.settings.to_toml(), "data": about.fingerprint},
-            hooks=hooks,
-        )
+        if isinstance(model, FittedModel):
+            outcome = model.fit()
+        else:
+            outcome = fit(
+                model.backbone,
+                model.loss,
+                data,
+                self.settings.training,
+                seed=self.settings.seed,
+                folder=folder,
+                resume=resume,
+                identity={"settings": self.settings.to_toml(), "data": about.fingerprint},
+                hooks=hooks,
+            )
         self._model, self._about = model, about
         self.result = self._report(data, outcome, folder)
+        if isinstance(model, FittedModel):
+            log_fit(self.result, folder, hooks)
         if folder is not None and outcome.stopped != "interrupted":
             runs.finish(folder, model.weights(), self.result)
         return self
@@ -207,6 +221,8 @@ class Recommender:
     def similar_items(self, items: Any, k: int = 20) -> Any:
         """Find the items whose vectors have the highest cosine with an item's.
 
+        A baseline has measures of its own: item-KNN's similarities, EASE's weights.
+
         Args:
             items: ids as a list, array, series or one-column frame.
             k: neighbours per item; the item itself is not one of them.
@@ -221,9 +237,8 @@ class Recommender:
         vocabulary = model.history.items
         ids, kind = ids_of(items, vocabulary.ids.dtype)
         index = _known(vocabulary, ids, "item")
-        vectors = model.unit_item_vectors()
         found, scores = top_k(
-            dot_scorer(vectors, vectors),
+            model.similar(),
             index,
             k + 1,
             n_items=len(vocabulary),
@@ -261,10 +276,15 @@ class Recommender:
                 UserWarning,
                 stacklevel=2,
             )
-        history = model.histories(rows[index >= 0], index[index >= 0], len(series))
-        scorer = model.fold_in_scorer(history)
+        history = Interactions.from_pairs(
+            rows[index >= 0],
+            index[index >= 0],
+            users=Vocabulary.of(range(len(series))),
+            items=vocabulary,
+        )
         mask = history if filter_viewed else None
         everyone = np.arange(len(series))
+        scorer = model.fold_in_scorer(history)
         items, scores = top_k(scorer, everyone, k, n_items=len(vocabulary), mask=mask)
         return self._frame(None, "user_id", pl.Series(everyone), items, scores)
 
@@ -290,12 +310,17 @@ class Recommender:
         settings, about = runs.read_settings(path)
         weights = runs.read_weights(path)
         loaded = cls.from_settings(settings, device=device)
-        loaded._model = Model(settings, runs.read_history(path), loaded.device)
+        loaded._model = loaded._build(runs.read_history(path))
         loaded._model.restore(weights, str(path))
         loaded._about, loaded.result = about, runs.read_result(path)
         return loaded
 
-    def _trained(self) -> Model:
+    def _build(self, history: Interactions) -> Model | FittedModel:
+        if self.settings.loss_name in BASELINES:
+            return FittedModel(self.settings, history)
+        return Model(self.settings, history, self.device)
+
+    def _trained(self) -> Model | FittedModel:
         if self._model is None:
             raise ConfigError("nothing has been trained yet: call `fit` first, or `load` a run.")
         return self._model

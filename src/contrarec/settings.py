@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contrarec.baselines import BASELINES, BaselineSpec
 from contrarec.config import (
+    NO_BACKBONE,
     BackboneConfig,
     TrainingConfig,
     build,
@@ -25,13 +27,14 @@ from contrarec.config import (
     to_mapping,
 )
 from contrarec.errors import ConfigError, unknown
-from contrarec.losses import resolve_loss
+from contrarec.losses import LOSSES, LossSpec, resolve_loss
 from contrarec.presets import preset_values
 
 DEFAULT_LOSS = "advinfonce"
 
 _SECTIONS = ("backbone", "loss", "training")
 _ARGUMENTS = ("seed", "backbone", "loss", "preset")
+_MEASURES = ("ks", "monitor")  # what a baseline looks at in [training]
 
 Classes = Mapping[str, type[Any]]
 
@@ -43,7 +46,7 @@ class Settings:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """What turns ids into vectors."""
     loss_name: str
-    """A name in `contrarec.losses.LOSSES`, or `module:Class`."""
+    """A name in `contrarec.losses.LOSSES` or `contrarec.baselines.BASELINES`, or `module:Class`."""
     loss: Any
     """The loss's own config."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -54,9 +57,20 @@ class Settings:
     def __post_init__(self) -> None:
         settle(self)
         require(self.seed >= 0, "seed", "not be negative", self.seed)
-        wanted = resolve_loss(self.loss_name).config
+        wanted = resolve_method(self.loss_name).config
         rule = f"be a {wanted.__name__} for {self.loss_name!r}"
         require(isinstance(self.loss, wanted), "loss", rule, self.loss)
+        fitting = _fitting(self.loss_name)
+        if fitting and self.backbone.name not in fitting and self.loss_name not in BASELINES:
+            raise ConfigError(
+                f"{self.loss_name!r} goes with {' or '.join(fitting)}, got "
+                f"{self.backbone.name!r}; see 'contrarec methods'."
+            )
+        if self.loss_name in BASELINES and self.backbone.name != NO_BACKBONE:
+            raise ConfigError(
+                f"{self.loss_name!r} is fitted to the interactions themselves and goes with no "
+                f"backbone, got {self.backbone.name!r}; leave it out."
+            )
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the tables of a settings file: `seed`, `backbone`, `loss`, `training`."""
@@ -90,6 +104,29 @@ class Settings:
         return cls.from_mapping(loads_toml(text, where=where), where=where)
 
 
+def resolve_method(name: str) -> LossSpec | BaselineSpec:
+    """Look up a loss or a baseline by name.
+
+    Raises:
+        ConfigError: the name is unknown, or one's own class cannot be had.
+    """
+    if name in BASELINES:
+        return BASELINES[name]
+    if ":" not in name and name not in LOSSES:
+        raise ConfigError(unknown("loss", name, [*LOSSES, *BASELINES]))
+    return resolve_loss(name)
+
+
+def without_idle(overrides: Mapping[str, Any], loss: str) -> dict[str, Any]:
+    """Leave out what means nothing to a baseline, so that it can share overrides with losses.
+
+    Raises:
+        ConfigError: a key is unknown or ambiguous.
+    """
+    classes = _classes(resolve_method(loss).config)
+    return {k: v for k, v in overrides.items() if not _is_idle(loss, *_locate(k, classes))}
+
+
 def resolve_settings(
     *,
     backbone: str | None = None,
@@ -103,7 +140,8 @@ def resolve_settings(
     """Bring together everything that was said about a run.
 
     Args:
-        backbone: its name; if None the file's, or else `mf` or the one that the loss needs.
+        backbone: its name; if None the file's, or else `mf` or what the loss needs: `none` for a
+            baseline, `lightgcn` for a graph contrast.
         loss: its name; the file's or `advinfonce` if None. If both are given they must be the same.
         preset: published values to start from; backbone and loss pick the row.
         overrides: single settings, as a mapping or as `key=value` texts; `lr` finds the section
@@ -119,16 +157,25 @@ def resolve_settings(
         where, config = str(config), read_toml(Path(config))
     file_seed, file = _sections(config or {}, where)
     backbone, loss = _names(file, backbone, loss, where)
-    spec = resolve_loss(loss)
-    classes: Classes = {
-        "backbone": BackboneConfig,
-        "loss": spec.config,
-        "training": TrainingConfig,
-    }
+    spec = resolve_method(loss)
+    classes = _classes(spec.config)
     placed = _placed(overrides, classes)
-    layers: list[tuple[str, Mapping[str, Any]]] = [(loss, {"loss": spec.defaults})]
+    for section, values in placed.items():
+        for name in values:
+            if _is_idle(loss, section, name):
+                raise ConfigError(
+                    f"override '{section}.{name}': means nothing to {loss!r}, which takes no "
+                    "steps and has no backbone."
+                )
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if isinstance(spec, LossSpec):
+        layers.append((loss, {"loss": spec.defaults}))
     if preset is not None:
-        layers.append((f"preset {preset!r}", preset_values(preset, backbone, loss, spec.config)))
+        published = {
+            section: {key: v for key, v in values.items() if not _is_idle(loss, section, key)}
+            for section, values in preset_values(preset, backbone, loss, spec.config).items()
+        }
+        layers.append((f"preset {preset!r}", published))
     layers += [(where, file), ("override", placed)]
 
     built: dict[str, Any] = {}
@@ -139,6 +186,15 @@ def resolve_settings(
         place = f"{where} with overrides" if placed[section] else where
         built[section] = build(cls, merged, where=f"{place} [{section}]")
     return Settings(**built, loss_name=loss, seed=file_seed if seed is None else seed)
+
+
+def _classes(loss: type[Any]) -> Classes:
+    return {"backbone": BackboneConfig, "loss": loss, "training": TrainingConfig}
+
+
+def _is_idle(loss: str, section: str, name: str) -> bool:
+    """Whether a setting means nothing to a loss: a baseline takes no steps and has no backbone."""
+    return loss in BASELINES and section != "loss" and name not in _MEASURES
 
 
 def _sections(tables: Mapping[str, Any], where: str) -> tuple[Any, dict[str, dict[str, Any]]]:
@@ -169,15 +225,13 @@ def _names(
     if loss is None:
         loss = DEFAULT_LOSS if file_loss is None else file_loss
     backbone = file_backbone if backbone is None else backbone
-    fitting = resolve_loss(loss).backbones
-    if backbone is None:
-        backbone = fitting[0] if fitting else BackboneConfig.name
-    elif fitting and backbone not in fitting:
-        raise ConfigError(
-            f"loss {loss!r} goes with the backbone {' or '.join(fitting)}, got {backbone!r}; see "
-            "'contrarec methods'."
-        )
-    return backbone, loss
+    usual = (*_fitting(loss), BackboneConfig.name)[0]
+    return usual if backbone is None else backbone, loss
+
+
+def _fitting(loss: str) -> tuple[str, ...]:
+    """Return the backbones that a method goes with, the usual one first; none of them if any."""
+    return (NO_BACKBONE,) if loss in BASELINES else resolve_loss(loss).backbones
 
 
 def _placed(overrides: Mapping[str, Any] | Iterable[str], classes: Classes) -> dict[str, Any]:

@@ -185,8 +185,15 @@ class TestSimilar:
         rows = result["neighbours"]
         assert [row["item_id"] for row in rows] == [505] * 3 + [506] * 3
         assert all(row["item_id"] != row["similar_item_id"] for row in rows)
-        assert all(-1 <= row["score"] <= 1 for row in rows)
         assert result["items"] == 2
+        trained = Recommender.load(run)
+        vectors = trained._trained().backbone()[1].detach().numpy()
+        items = trained.items.ids.to_list()
+        item = vectors[items.index(505)]
+        cosines = vectors @ item / np.linalg.norm(vectors, axis=1) / np.linalg.norm(item)
+        best = np.argsort(-cosines)[1:4]  # the first is the item itself
+        assert [row["similar_item_id"] for row in rows[:3]] == [items[i] for i in best]
+        assert [row["score"] for row in rows[:3]] == pytest.approx(cosines[best], abs=1e-5)
 
     def test_an_unknown_item(self, contrarec: Call, run: Path) -> None:
         answer = contrarec("similar", run, "--items", "505,9999")

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,34 @@ def test_the_holm_family_spans_backbones() -> None:
     assert [c.p_holm for c in made if c.against == "a"] == [0.5, 0.5]
 
 
+def test_a_method_without_a_backbone_meets_those_of_every_backbone() -> None:
+    found = {
+        ("none", "pop"): [measured(0.0, 0.0, 0.0)],
+        ("none", "knn"): [measured(0.1, 0.1, 0.1)],
+        ("mf", "a"): [measured(0.3, 0.3, 0.3)],
+        ("lightgcn", "a"): [measured(0.6, 0.6, 0.6)],
+    }
+    made = list(contrasts(found, ["mf", "lightgcn"], ["pop", "a", "knn"]))
+    differences = {(c.backbone, c.method, c.against): c.difference for c in made}
+    assert differences == {
+        key: pytest.approx(value)
+        for (backbone, one, other), difference in {
+            ("none", "knn", "pop"): 0.1,
+            ("mf", "a", "pop"): 0.3,
+            ("mf", "a", "knn"): 0.2,
+            ("lightgcn", "a", "pop"): 0.6,
+            ("lightgcn", "a", "knn"): 0.5,
+        }.items()
+        for key, value in {
+            (backbone, one, other): difference,
+            (backbone, other, one): -difference,
+        }.items()
+    }
+    assert len(made) == len(differences)
+    # three tests against pop, each with p = 1/4: 3 × 1/4
+    assert [c.p_holm for c in made if c.against == "pop"] == [0.75] * 3
+
+
 def row(method: str, values: tuple[float, ...]) -> Row:
     runs = (
         {"seed": 0, "best_epoch": 3, "epochs": 5, "seconds": 10.0, "stopped": "patience"},
@@ -318,3 +347,32 @@ def test_a_contrast_from_the_other_side(table: Comparison) -> None:
     assert (contrast.method, contrast.against) == ("a", "b")
     assert (contrast.difference, contrast.low, contrast.high) == (-0.2, -0.3, 0.1)
     assert format_contrast(contrast) == "−.2000 [−.3000, +.1000] p .040"
+
+
+def test_a_baseline_in_the_table(table: Comparison) -> None:
+    fitted = {"best_epoch": 0, "epochs": 0, "seconds": 3.0, "stopped": "fitted"}
+    runs = tuple({"seed": seed} | fitted for seed in (0, 1))
+    baseline = replace(row("pop", (0.1, 0.1)), backbone="none", runs=runs)
+    assert baseline.seconds_per_epoch is None
+    contrast = replace(table.contrasts[0], method="pop", difference=-0.2)
+    wider = replace(
+        table,
+        methods=("a", "b", "pop"),
+        rows=(*table.rows, baseline),
+        contrasts=(*table.contrasts, contrast),
+    )
+    # beside a backbone's method it stands on the first backbone
+    assert wider.to_first(baseline, "ood", "recall@20") == contrast
+    assert wider.to_first(table.rows[0], "ood", "recall@20") is None
+    last = [cell.strip() for cell in wider.to_markdown().split("\n")[6].split("|")[1:-1]]
+    assert last[:4] == ["none", "pop", ".1000 ± .0000", "−.2000 [−.1000, +.3000] p .040"]
+    assert last[-3:] == ["", "0", "0"]
+    assert "on the same backbone (for a method without one on mf), on" in wider.to_markdown()
+    assert "without one" not in table.to_markdown()
+    line = wider.to_csv().splitlines()[-3]
+    assert line.startswith("none,pop,ood,recall@20,")
+    assert line.endswith(",0.0,0.0,")  # no seconds per epoch
+    # first in the table, it stands beside every other on that one's own backbone
+    first = replace(wider, methods=("pop", "a"), contrasts=(contrast.reversed(),))
+    assert first.to_first(table.rows[0], "ood", "recall@20") == contrast.reversed()
+    assert first.to_first(baseline, "ood", "recall@20") is None

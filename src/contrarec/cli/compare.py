@@ -22,10 +22,14 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            metavar="NAME,…", help="Losses; the first is what the others are tested against."
+            metavar="NAME,…",
+            help="Losses, and baselines (popularity, itemknn, ease, als); the first is what the "
+            "others are tested against.",
         ),
     ],
-    backbones: Annotated[str, typer.Option(metavar="NAME,…", help="Backbones.")] = "mf",
+    backbones: Annotated[
+        str, typer.Option(metavar="NAME,…", help="Backbones; a baseline has none.")
+    ] = "mf",
     seeds: Annotated[
         str, typer.Option(metavar="N", help="How many seeds, from 0; or the seeds: 101,102.")
     ] = "5",

@@ -26,7 +26,8 @@ def similar(
 ) -> None:
     """Find the items nearest to an item.
 
-    The columns are item_id, similar_item_id, score (the cosine of their vectors) and rank.
+    The columns are item_id, similar_item_id, score (the cosine of their vectors; a baseline has
+    measures of its own) and rank.
     """
     with output(as_json) as console:
         check_out(out)

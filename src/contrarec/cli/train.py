@@ -25,6 +25,7 @@ from contrarec.cli.inputs import (
     load_data,
     with_valid,
 )
+from contrarec.config import NO_BACKBONE
 from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _ENDS = {
     "patience": "stopped when validation improved no more",
     "epochs": "all epochs done",
+    "fitted": "fitted, without epochs",
     "interrupted": "interrupted",
 }
 
@@ -41,11 +43,16 @@ _ENDS = {
 def train(
     data: Data,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="mf (the default) or lightgcn.")
+        str | None,
+        typer.Option(metavar="NAME", help="mf (the default) or lightgcn; none for a baseline."),
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="advinfonce (the default), infonce, bpr, …"),
+        typer.Option(
+            metavar="NAME",
+            help="advinfonce (the default), infonce, bpr, …; or a baseline: popularity, itemknn, "
+            "ease, als.",
+        ),
     ] = None,
     preset: Annotated[
         str | None,
@@ -122,15 +129,19 @@ def train(
 
         for note in dataset.notes:
             console.note(note)
-        if dataset.valid is None:
+        is_baseline = settings.backbone.name == NO_BACKBONE
+        if dataset.valid is None and not is_baseline:
             epochs = settings.training.epochs
             console.note(
                 f"no validation set: training goes on for all {epochs} epochs, nothing stops it "
                 "early, and the last weights are kept"
             )
+        what = f"training {settings.backbone.name} with {settings.loss_name}"
+        if is_baseline:
+            what = f"fitting {settings.loss_name}"
         console.say(
-            f"training {settings.backbone.name} with {settings.loss_name}, seed {settings.seed}, "
-            f"on {recommender.device} with {n_threads} CPU threads, in {folder}"
+            f"{what}, seed {settings.seed}, on {recommender.device} with {n_threads} CPU threads, "
+            f"in {folder}"
         )
         with progress(settings.training, folder=folder) as hooks:
             recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
@@ -160,8 +171,7 @@ def _default_name(dataset: "Dataset", settings: "Settings") -> str:
 
 
 def _text(result: dict[str, Any]) -> str:
-    return (
-        f"{result['run']}: best epoch {result['best_epoch']} of {result['epochs']}, "
-        f"{result['seconds']:.1f} s, {_ENDS[result['stopped']]}\n\n"
-        f"{metrics_table(result['metrics'])}"
-    )
+    course = f"{result['seconds']:.1f} s, {_ENDS[result['stopped']]}"
+    if result["epochs"]:
+        course = f"best epoch {result['best_epoch']} of {result['epochs']}, {course}"
+    return f"{result['run']}: {course}\n\n{metrics_table(result['metrics'])}"

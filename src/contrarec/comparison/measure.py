@@ -1,9 +1,9 @@
 """Measuring the runs of a comparison: per-user values, kept with each run, and tests on them."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from contrarec import runs
 from contrarec.comparison.table import Contrast, Row
+from contrarec.config import NO_BACKBONE
 from contrarec.data.dataset import Dataset
 from contrarec.evaluation.compare import holm, paired_test
 from contrarec.recommender import Recommender
@@ -103,6 +104,8 @@ def contrasts(
 ) -> Iterator[Contrast]:
     """Test every method against every other of its backbone, on averages over seeds per user.
 
+    A method without a backbone is tested against those of every backbone.
+
     The p-values of one test set, metric and reference method are corrected together.
     """
     some = next(iter(found.values()))[0]
@@ -112,10 +115,12 @@ def contrasts(
             for pair, measured in found.items()
         }
         pairs: list[Contrast] = []
-        for backbone, (one, other) in product(backbones, combinations(methods, 2)):
-            outcome = paired_test(
-                averages[backbone, other], averages[backbone, one], n_resamples=RESAMPLES
+        for backbone, one, other in _rivals(averages, backbones, methods):
+            theirs, ours = (
+                averages[backbone if (backbone, method) in averages else NO_BACKBONE, method]
+                for method in (one, other)
             )
+            outcome = paired_test(ours, theirs, n_resamples=RESAMPLES)
             contrast = Contrast(
                 backbone=backbone,
                 method=other,
@@ -133,3 +138,14 @@ def contrasts(
             family = [contrast for contrast in pairs if contrast.against == against]
             for contrast, p in zip(family, holm([c.p for c in family]), strict=True):
                 yield replace(contrast, p_holm=float(p))
+
+
+def _rivals(
+    found: Collection[tuple[str, str]], backbones: Sequence[str], methods: Sequence[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield what is tested: a backbone and two methods, of which one may have none, or neither."""
+    for backbone in (NO_BACKBONE, *backbones):
+        for one, other in combinations(methods, 2):
+            without = [(NO_BACKBONE, method) in found for method in (one, other)]
+            if all(without) == (backbone == NO_BACKBONE):
+                yield backbone, one, other

@@ -15,6 +15,7 @@ from typing import Any
 
 from contrarec import runs
 from contrarec.backbones import BACKBONES
+from contrarec.baselines import BASELINES
 from contrarec.comparison.measure import (
     HEADLINE,
     RESAMPLES,
@@ -24,10 +25,11 @@ from contrarec.comparison.measure import (
     summarise,
 )
 from contrarec.comparison.table import Comparison
+from contrarec.config import NO_BACKBONE
 from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError, unknown
 from contrarec.recommender import Recommender
-from contrarec.settings import Settings, resolve_settings
+from contrarec.settings import Settings, resolve_settings, without_idle
 from contrarec.training.loop import Hooks
 
 
@@ -63,13 +65,14 @@ def compare(
 
     Args:
         data: with at least one test set; its validation set stops training.
-        methods: losses by name; the first is what the table tests the others against.
-        backbones: by name.
+        methods: losses and baselines by name; the first is what the table tests the others against.
+        backbones: by name. A baseline has none and is run once, whatever stands here.
         seeds: each method is trained once with each.
         out: folder of the run folders.
         preset: published settings; backbone and method pick their row.
         overrides: settings by name, for all runs; `advinfonce.adv_lr` or `lightgcn.n_layers` is for
-            the runs of that method or backbone alone.
+            the runs of that method or backbone alone. A baseline takes those that mean something
+            to it.
         device: `auto`, `cpu` or `cuda`.
         watch: surrounds each run; the hooks it gives go to its training.
 
@@ -93,7 +96,11 @@ def compare(
 
     # every name, setting and folder is looked at before the first run
     fingerprint, jobs = data.fingerprint(), list[Job]()
-    for backbone, method, seed in product(backbones, methods, seeds):
+    pairs = dict.fromkeys(
+        (NO_BACKBONE if method in BASELINES else backbone, method)
+        for backbone, method in product(backbones, methods)
+    )
+    for (backbone, method), seed in product(pairs, seeds):
         own = _own(overrides or {}, (backbone, method), (*backbones, *methods))
         settings = resolve_settings(
             backbone=backbone, loss=method, preset=preset, overrides=own, seed=seed
@@ -106,7 +113,7 @@ def compare(
             seed=seed,
             folder=folder,
             number=len(jobs) + 1,
-            total=len(backbones) * len(methods) * len(seeds),
+            total=len(pairs) * len(seeds),
             finished=runs.is_finished(folder),
             settings=settings,
         )
@@ -126,7 +133,7 @@ def compare(
             raise KeyboardInterrupt
         run = measure(job.folder, data, ks, headline, device)
         found.setdefault((job.backbone, job.method), []).append(run)
-    first = found[backbones[0], methods[0]][0].per_user
+    first = next(iter(found.values()))[0].per_user
     return Comparison(
         data=data.name,
         fingerprint=fingerprint,
@@ -154,7 +161,7 @@ def _own(
             general[key] = value
         elif scope in job:
             own[key.removeprefix(f"{scope}.")] = value
-    return general | own
+    return without_idle(general, job[1]) | own
 
 
 def _check_folder(folder: Path, wanted: Settings, fingerprint: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from contrarec.config import NO_BACKBONE
 from contrarec.files import write_text
 
 SHOWN = ("recall", "ndcg", "hit")
@@ -18,7 +19,7 @@ SHOWN = ("recall", "ndcg", "hit")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A method on a backbone, over seeds."""
+    """A method on a backbone (`none` for a baseline), over seeds."""
 
     backbone: str
     method: str
@@ -28,10 +29,10 @@ class Row:
     """Test set → metric → one mean over users per seed."""
 
     @property
-    def seconds_per_epoch(self) -> float:
-        """Seconds of training and validation, over all seeds, per epoch."""
+    def seconds_per_epoch(self) -> float | None:
+        """Seconds of training and validation, over all seeds, per epoch; None without epochs."""
         epochs = sum(run["epochs"] for run in self.runs)
-        return float(sum(run["seconds"] for run in self.runs) / epochs)
+        return float(sum(run["seconds"] for run in self.runs) / epochs) if epochs else None
 
     def average(self, name: str) -> float:
         """Return the mean over seeds of `epochs`, `best_epoch` or `seconds`."""
@@ -65,6 +66,7 @@ class Contrast:
     """A method against another one of the same backbone, on one test set and metric."""
 
     backbone: str
+    """That of both or, beside a baseline, of the one that has one."""
     method: str
     against: str
     test: str
@@ -110,6 +112,15 @@ class Comparison:
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
     """Every method against every other of its backbone."""
+
+    def to_first(self, row: Row, test: str, metric: str) -> Contrast | None:
+        """Find the contrast of a row to the first method, on the same backbone.
+
+        A baseline is set beside the first backbone. None for the first method itself.
+        """
+        wanted = (row.method, self.methods[0], test, metric)
+        on_its_own = self.contrast(row.backbone, *wanted)
+        return on_its_own or self.contrast(self.backbones[0], *wanted)
 
     def contrast(
         self, backbone: str, method: str, against: str, test: str, metric: str
@@ -179,9 +190,7 @@ class Comparison:
             for test, metrics in row.values.items():
                 for metric in metrics:
                     mean, deviation = row.summary(test, metric)
-                    contrast = self.contrast(
-                        row.backbone, row.method, self.methods[0], test, metric
-                    )
+                    contrast = self.to_first(row, test, metric)
                     tested = asdict(contrast) if contrast else {}
                     yield {
                         "backbone": row.backbone,
@@ -202,15 +211,15 @@ class Comparison:
         return f"{title}\n\n{markdown_table([self._cells(row, test) for row in self.rows])}"
 
     def _cells(self, row: Row, test: str) -> dict[str, str]:
-        cells = {"backbone": row.backbone, "method": row.method}
+        cells, seconds = {"backbone": row.backbone, "method": row.method}, row.seconds_per_epoch
         cutoff = self.headline[0].partition("@")[2]
         for metric in (f"{kind}@{cutoff}" for kind in SHOWN):
             cells[metric] = format_mean(*row.summary(test, metric))
             if metric in self.headline and len(self.methods) > 1:
-                found = self.contrast(row.backbone, row.method, self.methods[0], test, metric)
+                found = self.to_first(row, test, metric)
                 cells[f"Δ {metric}"] = format_contrast(found) if found else ""
         return cells | {
-            "s/epoch": f"{row.seconds_per_epoch:.2g}",
+            "s/epoch": "" if seconds is None else f"{seconds:.2g}",
             "best epoch": f"{row.average('best_epoch'):.0f}",
             "epochs": f"{row.average('epochs'):.0f}",
         }
@@ -223,12 +232,16 @@ class Comparison:
         ]
         if len(self.methods) > 1:
             parts[1:1] = [
-                f"Δ: difference to {self.methods[0]} on the same backbone, on per-user values "
-                "averaged over seeds.",
+                f"Δ: difference to {self.methods[0]} on the same backbone"
+                f"{self._beside()}, on per-user values averaged over seeds.",
                 f"In brackets its interval: {meaning['interval']}.",
                 f"p: {meaning['p']}.",
             ]
         return " ".join(parts)
+
+    def _beside(self) -> str:
+        some = any(row.backbone == NO_BACKBONE for row in self.rows)
+        return f" (for a method without one on {self.backbones[0]})" if some else ""
 
 
 _TESTED = ("against", "difference", "low", "high", "p", "p_holm")

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from contrarec.config import field_names, read_toml
+from contrarec.config import NO_BACKBONE, field_names, read_toml
 from contrarec.errors import ConfigError, unknown
 
 _FOLDER = Path(__file__).parent
@@ -29,7 +29,7 @@ def preset_values(
 
     Args:
         preset: a name among `preset_names()`.
-        backbone: name of the backbone.
+        backbone: name of the backbone, or `none`.
         loss: name of the loss.
         config: the loss's config class.
 
@@ -39,7 +39,7 @@ def preset_values(
     if preset not in preset_names():
         raise ConfigError(unknown("preset", preset, preset_names()))
     tables = read_toml(_FOLDER / f"{preset}.toml")
-    if backbone not in tables["backbones"]:
+    if backbone not in (*tables["backbones"], NO_BACKBONE):
         raise ConfigError(
             f"preset {preset!r}: {unknown('backbone', backbone, tables['backbones'])}"
         )

@@ -59,6 +59,7 @@ class _Status:
         self._config = config
         self._log = folder / "metrics.jsonl" if folder else None
         self._epoch = 0
+        self._fitted = False
         self._loss: float | None = None
         self._best: float | None = None
         self._best_epoch = 0
@@ -71,7 +72,8 @@ class _Status:
         self._look(epoch, metrics)
 
     def on_epoch(self, line: dict[str, Any]) -> None:
-        self._epoch, self._loss = line["epoch"], line["loss"]
+        self._epoch, self._loss = line["epoch"], line.get("loss")
+        self._fitted = line["epoch"] == 0  # a baseline has no epochs and no loss
 
     def _look(self, epoch: int, metrics: Metrics) -> None:
         value = metrics.get("valid", {}).get(self._config.monitor)
@@ -79,12 +81,13 @@ class _Status:
             self._best, self._best_epoch = value, epoch
 
     def __str__(self) -> str:
-        parts = [f"epoch {self._epoch}/{self._config.epochs}"]
+        parts = ["fitted" if self._fitted else f"epoch {self._epoch}/{self._config.epochs}"]
         if self._loss is not None:
             parts.append(f"loss {self._loss:.4f}")
         if self._best is not None:
             since = self._epoch - self._best_epoch
-            parts.append(f"best {self._config.monitor} {self._best:.4f} ({since} epochs ago)")
+            ago = "" if self._fitted else f" ({since} epochs ago)"
+            parts.append(f"best {self._config.monitor} {self._best:.4f}{ago}")
         return ", ".join(parts)
 
 
