@@ -61,10 +61,15 @@ def infonce(
     """
     check_tau(tau)
     check_scores(pos, neg)
-    # One fused multiply-add for neg/τ + weight
-    logits = neg / tau if neg_log_weight is None else torch.add(neg_log_weight, neg, alpha=1 / tau)
-    margin = torch.logsumexp(logits, 1) - pos / tau  # [B]
+    margin = weighted_logits(neg, tau, neg_log_weight).logsumexp(1) - pos / tau  # [B]
     return -F.logsigmoid(-margin) if include_positive else margin
+
+
+def weighted_logits(
+    neg: torch.Tensor, tau: float, neg_log_weight: torch.Tensor | None
+) -> torch.Tensor:
+    """Return `neg/τ + neg_log_weight`, in one fused multiply-add."""
+    return neg / tau if neg_log_weight is None else torch.add(neg_log_weight, neg, alpha=1 / tau)
 
 
 def kl_to_uniform(log_p: torch.Tensor) -> torch.Tensor:
