@@ -80,8 +80,8 @@ class PSLConfig:
 class HCLConfig:
     """The contrastive loss with hard negatives."""
 
-    tau: float = 0.1
-    """Temperature, the divisor of the scores; published .5, for images."""
+    tau: float = 0.5
+    """Temperature, the divisor of the scores; published .5."""
     beta: float = 1.0
     """How much harder negatives count; published .5 to 2."""
     tau_plus: float = 0.01

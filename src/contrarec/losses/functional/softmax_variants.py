@@ -76,7 +76,8 @@ def _pooled(x: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
     top = x.detach().new_full((len(sizes),), -math.inf)
     top = top.scatter_reduce(0, group, x.detach(), "amax")
     total = torch.zeros_like(top).index_add(0, group, (x - top[group]).exp())
-    return ((total / sizes).log() + top)[group]
+    pooled = (total / sizes).log() + top
+    return pooled[group]
 
 
 def _log_total(neg: torch.Tensor, neg_log_weight: torch.Tensor | None) -> torch.Tensor | float:
