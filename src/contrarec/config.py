@@ -74,8 +74,13 @@ class TrainingConfig:
     where Adam would spend most of a step on rows without a gradient."""
     batch_size: int = 2048
     """Positives a step."""
+    negatives: Literal["sampled", "in_batch", "all"] = "sampled"
+    """`sampled`: `n_neg` a positive, uniform over the items outside the user's history.
+    `in_batch`: the positives of the batch's other rows, weighed by one over how often they come up
+    (logQ). `all`: every item, for small catalogues. Both leave out the user's history, need a loss
+    that weighs negatives, look at no `n_neg`, and put users and positives alone under L2."""
     n_neg: int = 64
-    """Negatives a positive, uniform over the items outside the user's history."""
+    """Negatives a positive, with `sampled` ones."""
     l2: float = 1e-5
     """Weight of `½ ‖·‖²` of the batch's layer-0 vectors, per row of the batch."""
     epochs: int = 1000

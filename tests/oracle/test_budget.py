@@ -173,3 +173,16 @@ def test_numba_asked_for_and_absent(monkeypatch):
     monkeypatch.setattr(dispatch, "HAS_NUMBA", False)
     with pytest.raises(BackendError, match="pip install numba"):
         budget_multiplier(torch.zeros(2, 2), 0.1, backend="numba")
+
+
+@pytest.mark.parametrize("maximum", [0.5, 1.0, math.inf])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_entries_of_minus_infinity_are_left_out(backend, maximum):
+    g = torch.from_numpy(logits(4, 9))
+    out = torch.tensor([[0, 1] * 4 + [1], [1] * 8 + [0], [0] * 9, [1] * 7 + [0, 0]]).bool()
+    beta = budget_multiplier(g.masked_fill(out, -math.inf), 0.05, maximum=maximum, backend=backend)
+    for b in range(4):
+        alone = budget_multiplier(g[b : b + 1, ~out[b]], 0.05, maximum=maximum, backend="reference")
+        torch.testing.assert_close(beta[b : b + 1], alone, rtol=1e-6, atol=0)
+    nothing = torch.full((1, 3), -math.inf)
+    assert budget_multiplier(nothing, 0.05, maximum=maximum, backend=backend).isfinite()

@@ -57,3 +57,10 @@ def test_other_types_attached_and_non_contiguous(dtype, gpu):
     beta = budget_multiplier(g.requires_grad_(), 0.05, backend="triton")
     assert (beta.dtype, beta.requires_grad) == (torch.float32, False)
     compare(g.detach(), 0.05, 1.0)
+
+
+@pytest.mark.parametrize("maximum", [0.5, math.inf])
+def test_entries_of_minus_infinity(maximum, gpu):
+    g = torch.from_numpy(np.random.default_rng(3).standard_normal((4, 17))).to(gpu)
+    g[0, ::2], g[1, 1:], g[2, :15] = -math.inf, -math.inf, -math.inf
+    compare(g, 0.05, maximum)

@@ -20,6 +20,8 @@ N_USERS, N_ITEMS, B, N, DIM = 7, 11, 6, 5, 4
 TAUS = st.sampled_from([0.05, 0.28, 1.0, 2.0])
 SEEDS = st.integers(0, 10_000)
 SOFTMAX_LOSSES = [name for name, spec in LOSSES.items() if spec.loss.weighs_negatives]
+# the floor of HCL knows that scores are cosines; BSL has unequal temperatures and pools rows
+SHIFT_INVARIANT = [name for name in SOFTMAX_LOSSES if name not in ("hcl", "bsl")]
 
 # few examples each: a relation that fails does so on nearly every draw
 quick = settings(max_examples=15, deadline=None)
@@ -70,7 +72,7 @@ def test_uniform_p_is_infonce_and_k_neg_a_shift_of_every_negative(seed, tau, k_n
 
 
 @quick
-@given(SEEDS, st.floats(-50, 50), st.sampled_from(SOFTMAX_LOSSES))
+@given(SEEDS, st.floats(-50, 50), st.sampled_from(SHIFT_INVARIANT))
 def test_row_shift_changes_no_softmax_loss(seed, shift, name):
     """A different shift for each row; the penalised closed form is not shift-invariant."""
     pos, neg = draw(seed)
@@ -353,7 +355,7 @@ def test_single_row_and_single_negative(name):
         neg = torch.linspace(-1, 1, n_rows * n_neg).view(n_rows, n_neg)
         rows = {"users": users, "neg_items": items, "vectors": batch()["vectors"]}
         assert math.isfinite(loss(pos, neg, **rows).item())
-        if n_neg == 1 and name not in ("bpr", "infonce"):  # p = 1: nothing to choose
+        if n_neg == 1 and name.startswith(("infonce-", "advinfonce")):  # p = 1: nothing to choose
             k_neg = loss.config.k_neg
             want = infonce(pos, neg + loss.config.tau * math.log(k_neg), tau=loss.config.tau)
             torch.testing.assert_close(loss(pos, neg, **rows), want.mean())

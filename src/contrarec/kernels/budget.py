@@ -31,7 +31,8 @@ def budget_multiplier(
     constant for whoever multiplies by it.
 
     Args:
-        g: `[B, N]` logits, floating point. A row with NaN gets NaN.
+        g: `[B, N]` logits, floating point. A row with NaN gets NaN. Entries of `-inf` are left out:
+            the row is one of its other entries, and so is the uniform distribution.
         eta: the budget in nats, positive.
         maximum: upper bound of β, positive; may be `inf`.
         backend: `auto`, `reference`, `numba` or `triton`.
@@ -80,25 +81,28 @@ def budget_multiplier_reference(
 
     Waits for the device at every step, to see whether all rows are done.
     """
-    log_n = math.log(g.shape[1])
-    d = g.double() - g.double().amax(1, keepdim=True)  # [B, N], at most 0
+    g = g.double()
+    there = g != -torch.inf
+    n = there.sum(1).double()
+    log_n = n.log()
+    d = torch.where(there, g - g.amax(1, keepdim=True), 0.0)  # [B, N], at most 0
     constant = d.amin(1) == 0
-    ties = (d == 0).sum(1)
+    ties = (there & (d == 0)).sum(1)
     gap = -torch.where(d < 0, d, -torch.inf).amax(1)  # to the largest entry below the maximum
     high = (SATURATED / gap).clamp(max=maximum)
-    most = _divergence(d, high, log_n)[0] if math.isfinite(maximum) else log_n - ties.log()
+    most = _divergence(d, there, high, log_n)[0] if math.isfinite(maximum) else log_n - ties.log()
     done = constant | (most <= eta)
     if math.isfinite(maximum):
         beta = torch.full_like(high, maximum)
     else:
         beta = torch.where(constant, 1.0, high)
     low = torch.zeros_like(high)
-    spread = d.var(1, correction=0)
+    spread = (d - (d.sum(1) / n)[:, None]).square().mul(there).sum(1) / n
     x = torch.minimum((2.0 * eta / spread).sqrt(), high * (eta / most).sqrt())
     for _ in range(MAX_STEPS):
         if bool(done.all()):
             break
-        kl, variance = _divergence(d, x, log_n)
+        kl, variance = _divergence(d, there, x, log_n)
         beta = torch.where(done, beta, x)
         done = done | ((kl - eta).abs() <= TOLERANCE * eta) | kl.isnan()
         low, high = torch.where(kl < eta, x, low), torch.where(kl < eta, high, x)
@@ -110,10 +114,10 @@ def budget_multiplier_reference(
 
 
 def _divergence(
-    d: torch.Tensor, beta: torch.Tensor, log_n: float
+    d: torch.Tensor, there: torch.Tensor, beta: torch.Tensor, log_n: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """KL(softmax(β·d) ‖ uniform) and Var_p(d) per row, for rows whose maximum is 0."""
-    weight = (beta[:, None] * d).exp()
+    weight = (beta[:, None] * d).exp() * there
     total = weight.sum(1)
     mean = (weight * d).sum(1) / total
     variance = (weight * (d - mean[:, None]).square()).sum(1) / total

@@ -1,7 +1,8 @@
 """Hardness: who says how much each sampled negative counts.
 
-A hardness is an `nn.Module` with `forward(users [B], neg_items [B, N], vectors=None)` that returns
-`log p [B, N]`, a log-probability over the negatives of each row. The learned ones play the game's
+A hardness is an `nn.Module` with `forward(users [B], neg_items [B, N], vectors=None, out=None)`
+that returns `log p [B, N]`, a log-probability over the negatives of each row. Those that `out` is
+True for get no weight, and do not count where a KL budget is kept. The learned ones play the game's
 adversary; the fixed ones are its controls. None of them sees scores or positives.
 """
 
@@ -27,17 +28,27 @@ def weigh(
     users: torch.Tensor | None = None,
     neg_items: torch.Tensor | None = None,
     vectors: Vectors | None = None,
+    out: torch.Tensor | None = None,
     **_: Any,
 ) -> torch.Tensor:
-    """Return a hardness's `log p [B, N]`; takes the context of a loss.
+    """Return a hardness's `log p [B, N]`; takes the context of a loss and what is left `out`.
 
     Raises:
         ConfigError: `users` or `neg_items` is missing.
     """
     if users is None or neg_items is None:
         raise ConfigError("`users` and `neg_items` must be given with weighted negatives.")
-    log_p: torch.Tensor = hardness(users, neg_items, vectors)
+    log_p: torch.Tensor = hardness(users, neg_items, vectors, out)
     return log_p
+
+
+def _budgeted(
+    g: torch.Tensor, eta: float | None, out: torch.Tensor | None, *, maximum: float = 1.0
+) -> torch.Tensor:
+    """Return `budgeted_log_p` over what is not left out."""
+    return budgeted_log_p(
+        g if out is None else g.masked_fill(out, -torch.inf), eta, maximum=maximum
+    )
 
 
 class EmbeddingHardness(nn.Module):
@@ -79,10 +90,11 @@ class EmbeddingHardness(nn.Module):
         users: torch.Tensor,
         neg_items: torch.Tensor,
         vectors: Vectors | None = None,  # noqa: ARG002 - every hardness is called alike
+        out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return `log p [B, N]`; differentiable in the tables."""
         g = sampled_scores(self.users, self.items, users, neg_items, sparse_grad=self.lazy)
-        return budgeted_log_p(g, self.eta)
+        return _budgeted(g, self.eta, out)
 
     def add_l2(self, users: torch.Tensor, neg_items: torch.Tensor, weight: float) -> None:
         """Add to the gradients that of `weight/2` times the squared norm of the gathered rows.
@@ -121,7 +133,11 @@ class MLPHardness(nn.Module):
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def forward(
-        self, users: torch.Tensor, neg_items: torch.Tensor, vectors: Vectors | None = None
+        self,
+        users: torch.Tensor,
+        neg_items: torch.Tensor,
+        vectors: Vectors | None = None,
+        out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return `log p [B, N]`; differentiable in the weights, not in `vectors`.
 
@@ -140,7 +156,7 @@ class MLPHardness(nn.Module):
         rows = torch.arange(len(users), device=users.device)
         hidden_users = torch.relu(self.users(user_table[users]))  # [B, dim]
         hidden_items = torch.relu(self.items(item_table))
-        return budgeted_log_p(sampled_scores(hidden_users, hidden_items, rows, index), self.eta)
+        return _budgeted(sampled_scores(hidden_users, hidden_items, rows, index), self.eta, out)
 
     @torch.no_grad()
     def add_l2(
@@ -188,13 +204,14 @@ class RandomHardness(nn.Module):
         users: torch.Tensor,
         neg_items: torch.Tensor,
         vectors: Vectors | None = None,  # noqa: ARG002 - every hardness is called alike
+        out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return `log p [B, N]`, float32."""
         row = _mix(_mix(users.long() & _MASK) ^ self.key)
         bits = _mix(row[:, None] ^ _mix(neg_items.long() & _MASK))
         uniform = (bits.double() + 0.5) * (2.0 / (_MASK + 1)) - 1.0
         g = (self.scale * math.sqrt(2.0)) * uniform.erfinv().float()
-        return budgeted_log_p(g, self.eta, maximum=math.inf)
+        return _budgeted(g, self.eta, out, maximum=math.inf)
 
 
 class PopularityHardness(nn.Module):
@@ -221,10 +238,11 @@ class PopularityHardness(nn.Module):
         users: torch.Tensor,  # noqa: ARG002 - every hardness is called alike
         neg_items: torch.Tensor,
         vectors: Vectors | None = None,  # noqa: ARG002
+        out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return `log p [B, N]`, float32."""
         g = self.alpha * self.log_counts[neg_items]
-        return budgeted_log_p(g, self.eta, maximum=math.inf)
+        return _budgeted(g, self.eta, out, maximum=math.inf)
 
 
 _MASK = 2**32 - 1

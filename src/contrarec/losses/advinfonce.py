@@ -16,7 +16,14 @@ from contrarec.config import (
 from contrarec.errors import ConfigError
 from contrarec.losses import functional
 from contrarec.losses.adversary import EmbeddingHardness, MLPHardness, weigh
-from contrarec.losses.base import AdversaryStep, Loss, add_log_weights, generator_of
+from contrarec.losses.base import (
+    AdversaryStep,
+    Loss,
+    add_log_weights,
+    generator_of,
+    left_out,
+    log_number,
+)
 from contrarec.optimizers import make_adam
 
 _NO_ADVERSARY = "`hardness` 'closed_form' has no adversary to train."
@@ -108,6 +115,9 @@ class AdvInfoNCE(Loss):
     Deviations:
         Log-sum-exp instead of raw exponentials; `k_neg` is 1 unless told; `adv_l2` acts on the
         adversary (the authors' code computes that term and drops it); `eta` is enforced if given.
+        Negatives that `neg_log_weight` leaves out, which the paper's sampling never draws, are not
+        the adversary's to weigh: p, its KL to uniform and N are of the others. Other weights
+        multiply `k_neg·N·p`.
 
     Relations:
         Uniform p and k_neg = 1 is InfoNCE; a call leaves the adversary bit-equal, an adversary
@@ -176,17 +186,23 @@ class AdvInfoNCE(Loss):
             )
         return self._optimizer
 
-    def log_p(self, neg: torch.Tensor, **context: Any) -> torch.Tensor:
+    def log_p(
+        self, neg: torch.Tensor, *, neg_log_weight: torch.Tensor | None = None, **context: Any
+    ) -> torch.Tensor:
         """Return the adversary's `log p [B, N]` as a constant; only the closed form reads `neg`."""
+        out, config = left_out(neg, neg_log_weight), self.config
         with torch.no_grad():
             if self.hardness is not None:
-                return weigh(self.hardness, **context)
-            config = self.config
+                return weigh(self.hardness, out=out, **context)
+            neg = neg if out is None else neg.masked_fill(out, -torch.inf)
             return functional.closed_form_log_p(neg, tau=config.tau, lam=config.lam, eta=config.eta)
 
-    def neg_log_weight(self, neg: torch.Tensor, **context: Any) -> torch.Tensor:
-        """Return `log(k_neg·N·p) [B, N]` as a constant."""
-        return self.log_p(neg, **context) + math.log(self.config.k_neg * neg.shape[1])
+    def _neg_log_weight(
+        self, log_p: torch.Tensor, neg: torch.Tensor, given: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """Return `log(k_neg·N·p) [B, N]` plus the weights given; N counts what is left in."""
+        factor = math.log(self.config.k_neg) + log_number(neg, left_out(neg, given))
+        return add_log_weights(log_p + factor, given)
 
     def per_row(
         self,
@@ -201,14 +217,15 @@ class AdvInfoNCE(Loss):
         Args:
             pos: `[B]` cosines of the positives.
             neg: `[B, N]` cosines of the sampled negatives.
-            neg_log_weight: what they weigh by where they come from.
+            neg_log_weight: what they weigh by where they come from; `-inf` leaves one out.
             context: `users` and `neg_items`, unless the hardness is closed-form; `vectors`, the
                 model's ego tables, for MLP hardness.
 
         Raises:
             ConfigError: something needed is missing, or shapes do not fit.
         """
-        weight = add_log_weights(self.neg_log_weight(neg, **context), neg_log_weight)
+        log_p = self.log_p(neg, neg_log_weight=neg_log_weight, **context)
+        weight = self._neg_log_weight(log_p, neg, neg_log_weight)
         return functional.infonce(pos, neg, tau=self.config.tau, neg_log_weight=weight)
 
     def adversary_step(
@@ -230,15 +247,14 @@ class AdvInfoNCE(Loss):
         config, hardness = self.config, self.hardness
         if hardness is None:
             raise ConfigError(_NO_ADVERSARY)
-        optimizer = self.adversary_optimizer
+        optimizer, out = self.adversary_optimizer, left_out(neg, neg_log_weight)
         with torch.enable_grad():
-            log_p = weigh(hardness, **context)
-            weight = log_p + math.log(config.k_neg * neg.shape[1])
+            log_p = weigh(hardness, out=out, **context)
             loss = functional.infonce(
                 pos.detach(),
                 neg.detach(),
                 tau=config.tau,
-                neg_log_weight=add_log_weights(weight, neg_log_weight),
+                neg_log_weight=self._neg_log_weight(log_p, neg, neg_log_weight),
             ).mean()
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -248,4 +264,4 @@ class AdvInfoNCE(Loss):
             hardness.add_l2(context["users"], context["neg_items"], weight)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return AdversaryStep(loss.detach(), functional.kl_to_uniform(log_p.detach()))
+        return AdversaryStep(loss.detach(), functional.kl_to_uniform(log_p.detach(), out))

@@ -6,12 +6,14 @@ A loss is called as `loss(pos, neg, **context)` and returns a scalar. The loop's
 - `vectors`: the model's layer-0 tables, users `[n_users, dim]` and items `[n_items, dim]`; a loss
   uses them detached;
 - `outputs`: the tables that the scores were computed from, of the same shapes, with their graph;
-- `neg_log_weight [B, N]` or None: log-weights that the negatives have by where they come from.
+- `neg_log_weight [B, N]` or None: log-weights that the negatives have by where they come from;
+  `-inf` leaves a negative out.
 
 A loss names what it needs and lets the rest pass: `def per_row(self, pos, neg, *, users, **_)`.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -219,6 +221,18 @@ def generator_of(rng: Rng) -> torch.Generator:
     else:
         generator.manual_seed(rng)
     return generator
+
+
+def left_out(neg: torch.Tensor, neg_log_weight: torch.Tensor | None) -> torch.Tensor | None:
+    """Return which negatives weigh nothing by where they come from, `[B, N]`; None if none can."""
+    return None if neg_log_weight is None else (neg_log_weight == -torch.inf).expand_as(neg)
+
+
+def log_number(neg: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor | float:
+    """Return the logarithm of how many negatives are left: `[B, 1]`, or one number for all rows."""
+    if out is None:
+        return math.log(neg.shape[1])
+    return (~out).sum(1, keepdim=True).to(neg.dtype).log()
 
 
 def add_log_weights(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:

@@ -11,7 +11,7 @@ from contrarec.config import require, require_positive, settle
 from contrarec.errors import ConfigError
 from contrarec.losses import functional
 from contrarec.losses.adversary import PopularityHardness, RandomHardness, weigh
-from contrarec.losses.base import Loss, add_log_weights, generator_of
+from contrarec.losses.base import Loss, add_log_weights, generator_of, left_out, log_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +74,32 @@ class InfoNCE(Loss):
                 )
             self.hardness = PopularityHardness(counts, config.alpha, eta=config.eta)
 
-    def log_p(self, neg: torch.Tensor, **context: Any) -> torch.Tensor | None:  # noqa: ARG002
-        """Return `log p [B, N]`, or None where p is uniform."""
-        return None if self.hardness is None else weigh(self.hardness, **context)
+    def log_p(
+        self, neg: torch.Tensor, *, neg_log_weight: torch.Tensor | None = None, **context: Any
+    ) -> torch.Tensor | None:
+        """Return `log p [B, N]` over the negatives that are left in, or None for uniform p."""
+        if self.hardness is None:
+            return None
+        return weigh(self.hardness, out=left_out(neg, neg_log_weight), **context)
 
-    def neg_log_weight(self, neg: torch.Tensor, **context: Any) -> torch.Tensor | None:
-        """Return `log(k_neg·N·p)`, or None where every negative weighs 1."""
-        log_p = self.log_p(neg, **context)
-        if log_p is not None:
-            return log_p + math.log(self.config.k_neg * neg.shape[1])
-        return None if self.config.k_neg == 1 else neg.new_tensor(math.log(self.config.k_neg))
+    def neg_log_weight(
+        self, neg: torch.Tensor, *, neg_log_weight: torch.Tensor | None = None, **context: Any
+    ) -> torch.Tensor | None:
+        """Return `log(k_neg·N·p)` plus the weights given, or None where every negative weighs 1.
+
+        N counts the negatives that are left in, so that uniform p is no weight.
+        """
+        weight, k_neg = self.log_p(neg, neg_log_weight=neg_log_weight, **context), self.config.k_neg
+        if weight is not None:
+            weight = weight + (math.log(k_neg) + log_number(neg, left_out(neg, neg_log_weight)))
+        elif k_neg != 1:
+            weight = neg.new_tensor(math.log(k_neg))
+        return add_log_weights(weight, neg_log_weight)
 
     def per_row(
         self,
         pos: torch.Tensor,
         neg: torch.Tensor,
-        *,
-        neg_log_weight: torch.Tensor | None = None,
         **context: Any,
     ) -> torch.Tensor:
         """Return the losses `[B]`."""
@@ -98,6 +107,6 @@ class InfoNCE(Loss):
             pos,
             neg,
             tau=self.config.tau,
-            neg_log_weight=add_log_weights(self.neg_log_weight(neg, **context), neg_log_weight),
+            neg_log_weight=self.neg_log_weight(neg, **context),
             include_positive=self.config.include_positive,
         )

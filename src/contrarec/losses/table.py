@@ -11,7 +11,15 @@ from contrarec.errors import ConfigError, unknown
 from contrarec.losses import functional
 from contrarec.losses.advinfonce import AdvInfoNCE
 from contrarec.losses.base import Loss, score_loss
-from contrarec.losses.configs import BPRConfig
+from contrarec.losses.bsl import BSL
+from contrarec.losses.configs import (
+    BPRConfig,
+    CCLConfig,
+    HCLConfig,
+    MMCLConfig,
+    PSLConfig,
+    SimCEConfig,
+)
 from contrarec.losses.infonce import InfoNCE
 
 Kind = Literal["loss", "graph", "debiasing"]
@@ -53,8 +61,15 @@ class LossSpec:
 
 
 BPR = score_loss(functional.bpr, BPRConfig, similarity="dot")
+CCL = score_loss(functional.ccl, CCLConfig)
+MMCL = score_loss(functional.mmcl, MMCLConfig)
+SimCE = score_loss(functional.simce, SimCEConfig, similarity="dot")
+PSL = score_loss(functional.psl, PSLConfig)
+HCL = score_loss(functional.hcl, HCLConfig)
 
 _ADVINFONCE = "Zhang et al., NeurIPS 2023 (arXiv 2310.18700)"
+_BSL = "Wu et al., ICDE 2024 (arXiv 2312.12882)"
+_PSL = "Yang et al., NeurIPS 2024 (arXiv 2411.00163)"
 
 LOSSES: dict[str, LossSpec] = {
     "bpr": LossSpec(BPR, "pairwise ranking on dot products", "Rendle et al., UAI 2009"),
@@ -102,6 +117,29 @@ LOSSES: dict[str, LossSpec] = {
         "",
         {"eta": 0.05},
         needs="adversary",
+    ),
+    "sl": LossSpec(
+        InfoNCE, "softmax without the positive below the line", _BSL, {"include_positive": False}
+    ),
+    "bsl": LossSpec(BSL, "softmax with a user's positives pooled", _BSL),
+    "psl-tanh": LossSpec(PSL, "softmax with tanh for the exponential", _PSL),
+    "psl-atan": LossSpec(
+        PSL, "softmax with arctan for the exponential", _PSL, {"activation": "atan"}
+    ),
+    "psl-relu": LossSpec(
+        PSL, "softmax with a line for the exponential", _PSL, {"activation": "relu"}
+    ),
+    "hcl": LossSpec(
+        HCL, "softmax that leans on hard negatives", "Robinson et al., ICLR 2021 (arXiv 2010.04592)"
+    ),
+    "ccl": LossSpec(
+        CCL,
+        "cosines: positives to 1, negatives to a margin",
+        "Mao et al., CIKM 2021 (arXiv 2109.12613)",
+    ),
+    "mmcl": LossSpec(MMCL, "CCL with several margins", "Ozsoy 2024 (arXiv 2405.04614)"),
+    "simce": LossSpec(
+        SimCE, "a margin from the hardest negative", "Yang et al. 2024 (arXiv 2406.16170)"
     ),
 }
 

@@ -23,6 +23,7 @@ from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses import Loss, adversary_due
+from contrarec.losses.base import left_out
 from contrarec.losses.functional import kl_to_uniform
 from contrarec.optimizers import is_lazy, make_adam
 from contrarec.sampling import Batch, Phase, Sampler
@@ -30,6 +31,7 @@ from contrarec.tensorfile import pack, unpack
 from contrarec.training.checkpoint import Checkpoint
 from contrarec.training.interrupt import Interrupt
 from contrarec.training.metrics_log import MetricsLog
+from contrarec.training.negatives import SharedNegatives
 from contrarec.training.state import KLTrace, State, epoch_plan
 
 Metrics = dict[str, dict[str, float]]
@@ -96,10 +98,12 @@ def fit(
     device = backbone.user_table.device
     cosine = loss.similarity == "cosine"
     storage = torch.bfloat16 if config.storage == "bfloat16" else None
+    sampled = config.negatives == "sampled"
+    shared = None if sampled else SharedNegatives(data.train, config, loss, device)
     sampler = Sampler(
         data.train,
         batch_size=config.batch_size,
-        n_neg=config.n_neg if loss.uses_negatives else 1,
+        n_neg=config.n_neg if sampled and loss.uses_negatives else 1,
         positives=config.positives,
         drop_last=published,
         seed=seed,
@@ -146,25 +150,36 @@ def fit(
                     context: dict[str, Any] = {
                         "users": batch.users,
                         "pos_items": batch.items[:, 0],
-                        "neg_items": batch.items[:, 1:].contiguous(),
                         "vectors": (backbone.user_table, backbone.item_table),
                     }
+                    if shared:
+                        context |= shared.context(batch)
+                    else:
+                        context["neg_items"] = batch.items[:, 1:].contiguous()
                     if constant is not None:
                         # max step: the model is a constant, the adversary moves
-                        pos, neg = batch_scores(constant, batch, cosine, storage=storage)
+                        pos, neg = batch_scores(
+                            constant, batch, cosine, storage=storage, shared=shared
+                        )
                         step = loss.adversary_step(pos, neg, **context)
                         value, row_kl = step.loss, step.kl
                     else:
                         # min step: the adversary is a constant, the model moves
                         outputs = loss.propagate(backbone)
                         pos, neg = batch_scores(
-                            outputs, batch, cosine, sparse_grad=lazy, storage=storage
+                            outputs,
+                            batch,
+                            cosine,
+                            sparse_grad=lazy,
+                            storage=storage,
+                            shared=shared,
                         )
                         value, row_kl = loss(pos, neg, outputs=outputs, **context), None
                         optimizer.zero_grad()
                         value.backward()
                         loss.after_backward()
-                        add_batch_l2(backbone, batch, config.l2, negatives=not published)
+                        of_negatives = sampled and not published
+                        add_batch_l2(backbone, batch, config.l2, negatives=of_negatives)
                         optimizer.step()
                         if evaluating:
                             row_kl = _row_kl(loss, neg.detach(), context)
@@ -223,8 +238,9 @@ def batch_scores(
     *,
     sparse_grad: bool = False,
     storage: torch.dtype | None = None,
+    shared: SharedNegatives | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the scores of a batch: positives `[B]` and negatives `[B, N]`."""
+    """Return the scores of a batch: positives `[B]` and negatives `[B, N]`, drawn or shared."""
     scores = sampled_scores(
         *vectors,
         batch.users,
@@ -234,6 +250,8 @@ def batch_scores(
         storage=storage,
     )  # [B, 1 + N]
     pos, neg = torch.split(scores, [1, scores.shape[1] - 1], dim=1)
+    if shared:
+        neg = shared.scores(vectors, batch, neg, cosine=cosine, sparse_grad=sparse_grad)
     return pos.squeeze(1), neg
 
 
@@ -283,7 +301,9 @@ def _plan(loss: Loss, state: State) -> tuple[Phase, ...]:
 def _row_kl(loss: Loss, neg: torch.Tensor, context: dict[str, Any]) -> torch.Tensor | None:
     """Return the KL of each row's weights to uniform `[B]`; None for a loss without weights."""
     log_p = loss.log_p(neg, **context)
-    return None if log_p is None else kl_to_uniform(log_p)
+    if log_p is None:
+        return None
+    return kl_to_uniform(log_p, left_out(neg, context.get("neg_log_weight")))
 
 
 def _epoch_line(

@@ -24,6 +24,8 @@ def _divergence_row(d, beta):  # type: ignore[no-untyped-def]
 @njit_serial
 def _solve_row(d, eta, maximum):  # type: ignore[no-untyped-def]
     n = len(d)
+    if n == 0:
+        return maximum if math.isfinite(maximum) else 1.0
     mean = square = 0.0
     ties, gap = 0, math.inf
     for j in range(n):
@@ -74,11 +76,15 @@ def solve(g, eta, maximum, beta):  # type: ignore[no-untyped-def]
         d = np.empty(n)
         top = -math.inf
         broken = False
+        there = 0
         for j in range(n):
-            d[j] = g[b, j]
-            broken |= math.isnan(d[j])
-            top = max(top, d[j])
-        for j in range(n):
+            level = g[b, j]
+            if level != -math.inf:
+                d[there] = level
+                there += 1
+                broken |= math.isnan(level)
+                top = max(top, level)
+        for j in range(there):
             d[j] -= top
             broken |= math.isnan(d[j])
-        beta[b] = math.nan if broken else _solve_row(d, eta, maximum)
+        beta[b] = math.nan if broken else _solve_row(d[:there], eta, maximum)

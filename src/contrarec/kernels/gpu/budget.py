@@ -41,11 +41,12 @@ def _solve(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
-    inside = column < n_cols
-    n = tl.cast(n_cols, tl.float64)
     eta = tl.full([], ETA, tl.float64)
     maximum = tl.full([], MAXIMUM, tl.float64)
-    level = tl.load(g + row * n_cols + column, mask=inside, other=-float("inf")).to(tl.float64)
+    within = column < n_cols
+    level = tl.load(g + row * n_cols + column, mask=within, other=-float("inf")).to(tl.float64)
+    inside = level != -float("inf")
+    n = tl.sum(inside.to(tl.float64), 0)
     d = tl.where(inside, level - tl.max(level, 0), 0.0)
     broken = tl.max(((d != d) | (level != level)).to(tl.int32), 0) > 0
     ties = tl.sum((inside & (d == 0.0)).to(tl.float64), 0)

@@ -6,6 +6,7 @@ reweights negatives enters as `neg_log_weight [B, N]`, added to the negatives' l
 log-sum-exp.
 """
 
+from contrarec.losses.functional.margin import ccl, mmcl, simce
 from contrarec.losses.functional.pairwise import bpr
 from contrarec.losses.functional.softmax import (
     budgeted_log_p,
@@ -13,5 +14,18 @@ from contrarec.losses.functional.softmax import (
     infonce,
     kl_to_uniform,
 )
+from contrarec.losses.functional.softmax_variants import bsl, hcl, psl
 
-__all__ = ["bpr", "budgeted_log_p", "closed_form_log_p", "infonce", "kl_to_uniform"]
+__all__ = [
+    "bpr",
+    "bsl",
+    "budgeted_log_p",
+    "ccl",
+    "closed_form_log_p",
+    "hcl",
+    "infonce",
+    "kl_to_uniform",
+    "mmcl",
+    "psl",
+    "simce",
+]

@@ -61,13 +61,18 @@ def infonce(
     """
     check_tau(tau)
     check_scores(pos, neg)
-    # One fused multiply-add for neg/τ + weight
-    logits = neg / tau if neg_log_weight is None else torch.add(neg_log_weight, neg, alpha=1 / tau)
-    margin = torch.logsumexp(logits, 1) - pos / tau  # [B]
+    margin = weighted_logits(neg, tau, neg_log_weight).logsumexp(1) - pos / tau  # [B]
     return -F.logsigmoid(-margin) if include_positive else margin
 
 
-def kl_to_uniform(log_p: torch.Tensor) -> torch.Tensor:
+def weighted_logits(
+    neg: torch.Tensor, tau: float, neg_log_weight: torch.Tensor | None
+) -> torch.Tensor:
+    """Return `neg/τ + neg_log_weight`, in one fused multiply-add."""
+    return neg / tau if neg_log_weight is None else torch.add(neg_log_weight, neg, alpha=1 / tau)
+
+
+def kl_to_uniform(log_p: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
     """Kullback–Leibler divergence of each row's distribution from the uniform one.
 
     `Σ_j p_j log(N p_j)`, evaluated as the sum of the non-negative terms
@@ -76,6 +81,8 @@ def kl_to_uniform(log_p: torch.Tensor) -> torch.Tensor:
 
     Args:
         log_p: `[B, N]` log-probabilities; `-inf` is allowed.
+        left_out: `[B, N]`, True where an entry cannot have weight: it does not count among the
+            row's N, over which the uniform distribution is spread.
 
     Returns:
         `[B]` nats, between 0 and log N.
@@ -89,8 +96,13 @@ def kl_to_uniform(log_p: torch.Tensor) -> torch.Tensor:
     >>> kl_to_uniform(torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log())
     tensor([0.0000, 0.6931])
     """
-    d = log_p.clamp(min=_MIN_LOG_P) + math.log(log_p.shape[1])
-    return (d.exp() * d - d.expm1()).mean(1)
+    log_p = log_p.clamp(min=_MIN_LOG_P)
+    if left_out is None:
+        d = log_p + math.log(log_p.shape[1])
+        return (d.exp() * d - d.expm1()).mean(1)
+    n = (~left_out).sum(1).to(log_p.dtype)
+    d = log_p + n.log()[:, None]
+    return (d.exp() * d - d.expm1()).masked_fill(left_out, 0.0).sum(1) / n
 
 
 def budgeted_log_p(g: torch.Tensor, eta: float | None, *, maximum: float = 1.0) -> torch.Tensor:
@@ -100,7 +112,7 @@ def budgeted_log_p(g: torch.Tensor, eta: float | None, *, maximum: float = 1.0) 
     β is a constant for the gradient.
 
     Args:
-        g: `[B, N]` logits.
+        g: `[B, N]` logits; entries of `-inf` get no weight and do not count among the row's N.
         eta: budget in nats; None for no budget (β = 1).
         maximum: bound of β; `inf` spends the budget exactly wherever the row can.
 
@@ -133,7 +145,8 @@ def closed_form_log_p(
     has no part in it.
 
     Args:
-        neg: `[B, N]` scores of the sampled negatives.
+        neg: `[B, N]` scores of the sampled negatives; those of `-inf` get no weight and do not
+            count among the row's N.
         tau: temperature of the loss.
         lam: weight of the penalty; the published method has no closed form.
         eta: budget per row in nats, or None for the penalty. A row that cannot spend it puts all
@@ -161,7 +174,7 @@ def closed_form_log_p(
         raise ConfigError(f"`lam` must be positive, got {lam}.")
     top = neg.amax(1, keepdim=True)
     # e^x/λ less its row maximum: exact where the terms nearly agree, and never above 0
-    below = torch.expm1((neg - top) / tau)
+    below = torch.expm1((neg - top) / tau).masked_fill(neg == -torch.inf, -torch.inf)
     if eta is not None:  # β absorbs the row's scale
         return budgeted_log_p(below, eta, maximum=math.inf)
     # beyond the clamp, whatever lies below the maximum has no weight left in any case
