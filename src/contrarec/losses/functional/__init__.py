@@ -6,7 +6,15 @@ reweights negatives enters as `neg_log_weight [B, N]`, added to the negatives' l
 log-sum-exp.
 """
 
+from contrarec.losses.functional.adaptive import (
+    adap_tau,
+    bc,
+    common_scale,
+    sl_at_k,
+    user_scales,
+)
 from contrarec.losses.functional.pairwise import bpr
+from contrarec.losses.functional.robust import drrl, llpauc, variational_bpr
 from contrarec.losses.functional.softmax import (
     budgeted_log_p,
     closed_form_log_p,
@@ -14,4 +22,18 @@ from contrarec.losses.functional.softmax import (
     kl_to_uniform,
 )
 
-__all__ = ["bpr", "budgeted_log_p", "closed_form_log_p", "infonce", "kl_to_uniform"]
+__all__ = [
+    "adap_tau",
+    "bc",
+    "bpr",
+    "budgeted_log_p",
+    "closed_form_log_p",
+    "common_scale",
+    "drrl",
+    "infonce",
+    "kl_to_uniform",
+    "llpauc",
+    "sl_at_k",
+    "user_scales",
+    "variational_bpr",
+]
