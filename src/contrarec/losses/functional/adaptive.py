@@ -134,8 +134,8 @@ def user_scales(losses: torch.Tensor, *, common: float, beta: float) -> torch.Te
 
     check_tau(beta, "beta")
     x = ((losses - losses.mean()).double() / beta).clamp(min=-math.exp(-1))
-    # where rounding goes below −1/e, W is complex by a rounding
     w = torch.from_numpy(lambertw(x.cpu().numpy()).real).to(losses.device)
+    w = w.nan_to_num(nan=-1.0)  # what W(−1/e) is, and scipy has no value for
     return (common * torch.exp(-w)).to(losses.dtype)
 
 
