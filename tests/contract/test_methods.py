@@ -16,12 +16,6 @@ SMALL = {
     "ks": (5,), "monitor": "recall@5", "l2": 0.0,
 }  # fmt: skip
 
-SMALL_FOR = {
-    # past its warm-up; half of the pairs are interactions, where its formula has a soft temperature
-    "adap-tau": {"warm_up_epochs": 10},
-}
-"""What a loss needs beside `SMALL`, with the reason."""
-
 
 @pytest.fixture(scope="module")
 def checkerboard():
@@ -47,8 +41,7 @@ class TestEveryMethod:
     ):
         losses = []
         hooks = Hooks(on_epoch=lambda line: losses.append(line["loss"]))
-        settings = SMALL | SMALL_FOR.get(loss, {})
-        rec = Recommender(backbone, loss, device="cpu", **settings)
+        rec = Recommender(backbone, loss, device="cpu", **SMALL)
         rec.fit(checkerboard, out=tmp_path / "run", hooks=hooks)
         assert losses[-1] < losses[0]
         # item u is the only item of its colour that user u has not seen: it must come first,

@@ -141,6 +141,9 @@ def test_random_logits_are_standard_normal():
         assert abs(down) < 5 / math.sqrt(n)
 
 
+SMALL_STARTS = {"llpauc": 0.3}  # its scores go through a sigmoid, which forgets what is far wrong
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_name_trains_two_towers_on_a_checkerboard(name):
     """Its loss goes down, and users end up nearer to the items of their own colour."""
@@ -159,7 +162,8 @@ def test_every_name_trains_two_towers_on_a_checkerboard(name):
         dim=4,
         rng=0,
     )
-    U, V = (torch.randn(n, 4, requires_grad=True) for _ in range(2))
+    start = SMALL_STARTS.get(name, 1.0)
+    U, V = ((start * torch.randn(n, 4)).requires_grad_() for _ in range(2))
     negative = 1 - users.view(-1, 1) % 2 + 2 * torch.arange(4)
     optimizer = torch.optim.Adam([U, V], lr=0.05)
     values = []

@@ -119,6 +119,18 @@ def test_what_is_remembered_moves_while_training(data):
     assert model.loss.step == steps
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_learns_the_tastes_after_its_state_has_changed(data, name):
+    """Long past freezing, warm-up and the first thresholds."""
+    model = train(data, name, epochs=20)
+    with torch.no_grad():
+        users, items = model.loss.final_vectors(*model.backbone())
+    own = torch.arange(40)[:, None] % 2 == torch.arange(30) % 2
+    mean = [(users @ items.T)[mask].mean() for mask in (own, ~own)]
+    spread = (users @ items.T).std()
+    assert mean[0] > mean[1] + spread
+
+
 @pytest.mark.parametrize("name", ["adap-tau", "sl-at-k", "drrl", "llpauc"])
 def test_lazy_adam_where_all_gradients_come_through_the_scores(data, name):
     train(data, name, optimizer="lazy_adam", epochs=2)
