@@ -112,6 +112,12 @@ class TrainingConfig:
         for name in ("l2", "checkpoint_seconds"):
             value = getattr(self, name)
             require(0 <= value < math.inf, name, "be non-negative and finite", value)
+        require(
+            self.negatives == "sampled" or self.storage == "float32",
+            "storage",
+            "be 'float32' unless `negatives` are 'sampled'",
+            self.storage,
+        )
         require(bool(self.ks) and min(self.ks) >= 1, "ks", "be cutoffs of at least 1", self.ks)
         cutoffs = ", ".join(f"<metric>@{k}" for k in self.ks)
         metric, _, k = self.monitor.partition("@")

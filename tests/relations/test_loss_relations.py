@@ -2,12 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrarec.losses import LOSSES, AdvInfoNCE, AdvInfoNCEConfig, InfoNCE, InfoNCEConfig
+from contrarec.losses import (
+    LOSSES,
+    AdvInfoNCE,
+    AdvInfoNCEConfig,
+    History,
+    InfoNCE,
+    InfoNCEConfig,
+)
 from contrarec.losses.functional import (
     bpr,
     budgeted_log_p,
@@ -17,11 +25,18 @@ from contrarec.losses.functional import (
 )
 
 N_USERS, N_ITEMS, B, N, DIM = 7, 11, 6, 5, 4
+# user u has the items 0, 2, … 2 min(u, 4): one item to five of them
+LENGTHS = np.minimum(np.arange(N_USERS), 4) + 1
+HISTORY = History(
+    np.append(0, LENGTHS.cumsum()), np.concatenate([2 * np.arange(n) for n in LENGTHS])
+)
 TAUS = st.sampled_from([0.05, 0.28, 1.0, 2.0])
 SEEDS = st.integers(0, 10_000)
 SOFTMAX_LOSSES = [name for name, spec in LOSSES.items() if spec.loss.weighs_negatives]
-# the floor of HCL knows that scores are cosines; BSL has unequal temperatures and pools rows
-SHIFT_INVARIANT = [name for name in SOFTMAX_LOSSES if name not in ("hcl", "bsl")]
+# not of differences of scores: the floor of HCL knows that they are cosines, BSL has unequal
+# temperatures, BC adds to an angle, PopGo multiplies, SL@K has a threshold
+ABSOLUTE = ("bc", "bsl", "hcl", "popgo", "sl-at-k")
+SHIFT_INVARIANT = [name for name in SOFTMAX_LOSSES if name not in ABSOLUTE]
 
 # few examples each: a relation that fails does so on nearly every draw
 quick = settings(max_examples=15, deadline=None)
@@ -36,11 +51,13 @@ def draw(seed, dtype=torch.float64):
 
 def batch(seed=0):
     g = torch.Generator().manual_seed(seed)
-    return {
+    rows = {
         "users": torch.randint(0, N_USERS, (B,), generator=g),
         "neg_items": torch.randint(0, N_ITEMS, (B, N), generator=g),
         "vectors": (torch.randn(N_USERS, DIM, generator=g), torch.randn(N_ITEMS, DIM, generator=g)),
+        "pos_items": torch.randint(0, N_ITEMS, (B,), generator=g),
     }
+    return rows | {"outputs": rows["vectors"]}
 
 
 def make(name, **overrides):
@@ -50,6 +67,7 @@ def make(name, **overrides):
         n_users=N_USERS,
         n_items=N_ITEMS,
         item_counts=torch.arange(N_ITEMS),
+        history=HISTORY,
         dim=DIM,
         rng=5,
     )
@@ -353,7 +371,7 @@ def test_single_row_and_single_negative(name):
         items = torch.arange(n_rows * n_neg).view(n_rows, n_neg) % N_ITEMS
         pos = torch.linspace(0.1, 0.5, n_rows)
         neg = torch.linspace(-1, 1, n_rows * n_neg).view(n_rows, n_neg)
-        rows = {"users": users, "neg_items": items, "vectors": batch()["vectors"]}
+        rows = batch() | {"users": users, "pos_items": users, "neg_items": items}
         assert math.isfinite(loss(pos, neg, **rows).item())
         if n_neg == 1 and name.startswith(("infonce-", "advinfonce")):  # p = 1: nothing to choose
             k_neg = loss.config.k_neg

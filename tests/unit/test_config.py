@@ -156,6 +156,11 @@ def test_what_the_class_refuses_is_reported_with_the_place() -> None:
         build(TrainingConfig, {"lr": -1}, where="[training]")
 
 
+def test_shared_negatives_are_scored_in_float32() -> None:
+    with pytest.raises(ConfigError, match="`storage` must be 'float32' unless `negatives`"):
+        TrainingConfig(negatives="in_batch", storage="bfloat16")
+
+
 def test_an_unknown_storage_names_the_choices() -> None:
     message = r"^\[training\]: `storage`: unknown choice 'bf16' \(.*choices: bfloat16, float32$"
     with pytest.raises(ConfigError, match=message):

@@ -5,6 +5,7 @@ A loss that only scores is a function in `functional`, its settings in `configs`
 """
 
 from contrarec.losses import functional
+from contrarec.losses.adap_tau import AdapTau, AdapTauConfig
 from contrarec.losses.adversary import (
     EmbeddingHardness,
     MLPHardness,
@@ -14,25 +15,42 @@ from contrarec.losses.adversary import (
 from contrarec.losses.advinfonce import AdvInfoNCE, AdvInfoNCEConfig, adversary_due
 from contrarec.losses.base import AdversaryStep, History, Loss, score_loss
 from contrarec.losses.configs import BPRConfig
+from contrarec.losses.drrl import DrRL, DrRLConfig
 from contrarec.losses.infonce import InfoNCE, InfoNCEConfig
+from contrarec.losses.llpauc import LLPAUC, LLPAUCConfig
+from contrarec.losses.popularity import PopularityConfig, PopularityLoss
+from contrarec.losses.sl_at_k import SLAtK, SLAtKConfig
 from contrarec.losses.table import BPR, LOSSES, LossSpec, resolve_loss
+from contrarec.losses.variational_bpr import VariationalBPR, VariationalBPRConfig
 
 __all__ = [
     "BPR",
+    "LLPAUC",
     "LOSSES",
+    "AdapTau",
+    "AdapTauConfig",
     "AdvInfoNCE",
     "AdvInfoNCEConfig",
     "AdversaryStep",
     "BPRConfig",
+    "DrRL",
+    "DrRLConfig",
     "EmbeddingHardness",
     "History",
     "InfoNCE",
     "InfoNCEConfig",
+    "LLPAUCConfig",
     "Loss",
     "LossSpec",
     "MLPHardness",
+    "PopularityConfig",
     "PopularityHardness",
+    "PopularityLoss",
     "RandomHardness",
+    "SLAtK",
+    "SLAtKConfig",
+    "VariationalBPR",
+    "VariationalBPRConfig",
     "adversary_due",
     "functional",
     "resolve_loss",

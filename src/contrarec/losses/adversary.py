@@ -17,6 +17,7 @@ from contrarec.errors import ConfigError
 from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses.functional import budgeted_log_p
+from contrarec.losses.hashing import MASK, mix
 from contrarec.optimizers import is_lazy
 
 Vectors = tuple[torch.Tensor, torch.Tensor]
@@ -197,7 +198,7 @@ class RandomHardness(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.eta = scale, eta
-        self.register_buffer("key", torch.randint(_MASK, (), generator=generator))
+        self.register_buffer("key", torch.randint(MASK, (), generator=generator))
 
     def forward(
         self,
@@ -207,9 +208,9 @@ class RandomHardness(nn.Module):
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return `log p [B, N]`, float32."""
-        row = _mix(_mix(users.long() & _MASK) ^ self.key)
-        bits = _mix(row[:, None] ^ _mix(neg_items.long() & _MASK))
-        uniform = (bits.double() + 0.5) * (2.0 / (_MASK + 1)) - 1.0
+        row = mix(mix(users.long() & MASK) ^ self.key)
+        bits = mix(row[:, None] ^ mix(neg_items.long() & MASK))
+        uniform = (bits.double() + 0.5) * (2.0 / (MASK + 1)) - 1.0
         g = (self.scale * math.sqrt(2.0)) * uniform.erfinv().float()
         return _budgeted(g, self.eta, out, maximum=math.inf)
 
@@ -243,14 +244,3 @@ class PopularityHardness(nn.Module):
         """Return `log p [B, N]`, float32."""
         g = self.alpha * self.log_counts[neg_items]
         return _budgeted(g, self.eta, out, maximum=math.inf)
-
-
-_MASK = 2**32 - 1
-
-
-def _mix(x: torch.Tensor) -> torch.Tensor:
-    # A bijection of 32-bit integers (multipliers of the hash-prospector search). Both multipliers
-    # are below 2^31, so that no product leaves int64.
-    x = (x ^ (x >> 16)) * 0x21F0AAAD & _MASK
-    x = (x ^ (x >> 15)) * 0x735A2D97 & _MASK
-    return x ^ (x >> 15)

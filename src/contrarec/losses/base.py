@@ -9,12 +9,13 @@ A loss is called as `loss(pos, neg, **context)` and returns a scalar. The loop's
 - `neg_log_weight [B, N]` or None: log-weights that the negatives have by where they come from;
   `-inf` leaves a negative out.
 
-A loss names what it needs and lets the rest pass: `def per_row(self, pos, neg, *, users, **_)`.
+A loss takes what it needs and lets the rest pass: `users, neg_items = take(context, "users",
+"neg_items")`.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -88,6 +89,8 @@ class Loss(nn.Module):
     """Whether `neg_log_weight` enters its formula, as in every softmax loss."""
     uses_negatives: ClassVar[bool] = True
     """False where the formula has no negatives: then one is drawn, and not looked at."""
+    row_sparse: ClassVar[bool] = True
+    """False where some gradient does not come through the scores: then lazy Adam is out."""
 
     def __init__(
         self,
@@ -209,6 +212,21 @@ def score_loss(
     ScoreLoss.__name__ = ScoreLoss.__qualname__ = config.__name__.removesuffix("Config")
     ScoreLoss.__doc__ = function.__doc__
     return ScoreLoss
+
+
+def take(context: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
+    """Return what a loss needs of its context.
+
+    Raises:
+        ConfigError: something is missing.
+
+    >>> take({"users": 1, "pos_items": 2}, "pos_items", "users")
+    (2, 1)
+    """
+    for name in names:
+        if context.get(name) is None:
+            raise ConfigError(f"`{name}` must be given with this loss, got None.")
+    return tuple(context[name] for name in names)
 
 
 def generator_of(rng: Rng) -> torch.Generator:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from contrarec.config import build
 from contrarec.errors import ConfigError, unknown
 from contrarec.losses import functional
+from contrarec.losses.adap_tau import AdapTau
 from contrarec.losses.advinfonce import AdvInfoNCE
 from contrarec.losses.base import Loss, score_loss
 from contrarec.losses.bsl import BSL
@@ -20,7 +21,12 @@ from contrarec.losses.configs import (
     PSLConfig,
     SimCEConfig,
 )
+from contrarec.losses.drrl import DrRL
 from contrarec.losses.infonce import InfoNCE
+from contrarec.losses.llpauc import LLPAUC
+from contrarec.losses.popularity import PopularityLoss
+from contrarec.losses.sl_at_k import SLAtK
+from contrarec.losses.variational_bpr import VariationalBPR
 
 Kind = Literal["loss", "graph", "debiasing"]
 
@@ -140,6 +146,45 @@ LOSSES: dict[str, LossSpec] = {
     "mmcl": LossSpec(MMCL, "CCL with several margins", "Ozsoy 2024 (arXiv 2405.04614)"),
     "simce": LossSpec(
         SimCE, "a margin from the hardest negative", "Yang et al. 2024 (arXiv 2406.16170)"
+    ),
+    "bc": LossSpec(
+        PopularityLoss,
+        "wider angular margins where popularity foretells less",
+        "Zhang et al., NeurIPS 2022",
+        needs="history",
+    ),
+    "popgo": LossSpec(
+        PopularityLoss,
+        "cosines scaled by what popularity foretells",
+        "Zhang et al., TOIS 2024",
+        {"discount": "scale"},
+        needs="history",
+    ),
+    "adap-tau": LossSpec(
+        AdapTau,
+        "temperatures that follow the cosines' spread and each user's loss",
+        "Chen et al., WWW 2023 (arXiv 2302.04775)",
+        needs="history",
+    ),
+    "sl-at-k": LossSpec(
+        SLAtK,
+        "softmax weighted by whether the positive is among the K best",
+        "Yang et al., KDD 2025",
+        needs="history",
+    ),
+    "drrl": LossSpec(
+        DrRL,
+        "hinges with a margin for each user that finds the worst case",
+        "Zhang et al., AAAI 2025 (arXiv 2506.15120)",
+    ),
+    "llpauc": LossSpec(
+        LLPAUC, "min-max for the lower left of the ROC curve", "Shi et al., WWW 2024"
+    ),
+    "variational-bpr": LossSpec(
+        VariationalBPR,
+        "several positives and negatives, weighted by how likely each is",
+        "Liu et al. 2025 (arXiv 2503.11067)",
+        needs="history",
     ),
 }
 

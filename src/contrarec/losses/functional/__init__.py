@@ -6,8 +6,16 @@ reweights negatives enters as `neg_log_weight [B, N]`, added to the negatives' l
 log-sum-exp.
 """
 
+from contrarec.losses.functional.adaptive import (
+    adap_tau,
+    bc,
+    common_scale,
+    sl_at_k,
+    user_scales,
+)
 from contrarec.losses.functional.margin import ccl, mmcl, simce
 from contrarec.losses.functional.pairwise import bpr
+from contrarec.losses.functional.robust import drrl, llpauc, variational_bpr
 from contrarec.losses.functional.softmax import (
     budgeted_log_p,
     closed_form_log_p,
@@ -17,15 +25,23 @@ from contrarec.losses.functional.softmax import (
 from contrarec.losses.functional.softmax_variants import bsl, hcl, psl
 
 __all__ = [
+    "adap_tau",
+    "bc",
     "bpr",
     "bsl",
     "budgeted_log_p",
     "ccl",
     "closed_form_log_p",
+    "common_scale",
+    "drrl",
     "hcl",
     "infonce",
     "kl_to_uniform",
+    "llpauc",
     "mmcl",
     "psl",
     "simce",
+    "sl_at_k",
+    "user_scales",
+    "variational_bpr",
 ]

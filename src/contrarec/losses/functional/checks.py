@@ -26,3 +26,15 @@ def check_scores(pos: torch.Tensor, neg: torch.Tensor) -> None:
             "`pos` must be [B] and `neg` [B, N] with the same B, got "
             f"{tuple(pos.shape)} and {tuple(neg.shape)}."
         )
+
+
+def check_rows(name: str, values: torch.Tensor, pos: torch.Tensor) -> None:
+    """Raise unless values are `[B]` like the positives' scores.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if values.shape != pos.shape:
+        raise ConfigError(
+            f"`{name}` must be [B] like `pos`, got {tuple(values.shape)} and {tuple(pos.shape)}."
+        )
