@@ -14,25 +14,34 @@ from contrarec.losses.adversary import (
 from contrarec.losses.advinfonce import AdvInfoNCE, AdvInfoNCEConfig, adversary_due
 from contrarec.losses.base import AdversaryStep, History, Loss, score_loss
 from contrarec.losses.configs import BPRConfig
+from contrarec.losses.directau import DirectAU, DirectAUConfig
 from contrarec.losses.infonce import InfoNCE, InfoNCEConfig
+from contrarec.losses.mawu import MAWU, MAWUConfig
 from contrarec.losses.table import BPR, LOSSES, LossSpec, resolve_loss
+from contrarec.losses.uctrl import UCTRL, UCTRLConfig
 
 __all__ = [
     "BPR",
     "LOSSES",
+    "MAWU",
+    "UCTRL",
     "AdvInfoNCE",
     "AdvInfoNCEConfig",
     "AdversaryStep",
     "BPRConfig",
+    "DirectAU",
+    "DirectAUConfig",
     "EmbeddingHardness",
     "History",
     "InfoNCE",
     "InfoNCEConfig",
     "Loss",
     "LossSpec",
+    "MAWUConfig",
     "MLPHardness",
     "PopularityHardness",
     "RandomHardness",
+    "UCTRLConfig",
     "adversary_due",
     "functional",
     "resolve_loss",

@@ -86,6 +86,8 @@ class Loss(nn.Module):
     """Whether `neg_log_weight` enters its formula, as in every softmax loss."""
     uses_negatives: ClassVar[bool] = True
     """False where the formula has no negatives: then one is drawn, and not looked at."""
+    row_sparse: ClassVar[bool] = True
+    """False where some gradient does not come through the scores: then lazy Adam is out."""
 
     def __init__(
         self,
@@ -226,3 +228,19 @@ def add_log_weights(first: torch.Tensor | None, second: torch.Tensor | None) -> 
     if first is None or second is None:
         return second if first is None else first
     return first + second
+
+
+def positive_rows(
+    outputs: Tables | None = None,
+    users: torch.Tensor | None = None,
+    pos_items: torch.Tensor | None = None,
+    **_: Any,
+) -> Tables:
+    """Return the vectors of a batch's positive pairs, each `[B, dim]`; takes the context of a loss.
+
+    Raises:
+        ConfigError: something needed is missing.
+    """
+    if outputs is None or users is None or pos_items is None:
+        raise ConfigError("`outputs`, `users` and `pos_items` must be given with this loss.")
+    return outputs[0][users], outputs[1][pos_items]

@@ -12,7 +12,10 @@ from contrarec.losses import functional
 from contrarec.losses.advinfonce import AdvInfoNCE
 from contrarec.losses.base import Loss, score_loss
 from contrarec.losses.configs import BPRConfig
+from contrarec.losses.directau import DirectAU
 from contrarec.losses.infonce import InfoNCE
+from contrarec.losses.mawu import MAWU
+from contrarec.losses.uctrl import UCTRL
 
 Kind = Literal["loss", "graph", "debiasing"]
 
@@ -102,6 +105,24 @@ LOSSES: dict[str, LossSpec] = {
         "",
         {"eta": 0.05},
         needs="adversary",
+    ),
+    "directau": LossSpec(
+        DirectAU,
+        "alignment and uniformity, no negatives",
+        "Wang et al., KDD 2022 (arXiv 2206.12811)",
+        needs="vectors of the batch",
+    ),
+    "mawu": LossSpec(
+        MAWU,
+        "alignment with learned margins, uniformity weighted for users and items",
+        "Park et al., CIKM 2023 (arXiv 2308.06091)",
+        needs="vectors of the batch",
+    ),
+    "uctrl": LossSpec(
+        UCTRL,
+        "alignment weighted by learned inverse propensities, and uniformity",
+        "Lee et al., SIGIR 2023 (arXiv 2305.12768)",
+        needs="vectors of the batch, history",
     ),
 }
 

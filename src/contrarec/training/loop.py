@@ -104,7 +104,7 @@ def fit(
         seed=seed,
         device=device,
     )
-    lazy = left_to_lazy_adam(backbone, config)
+    lazy = left_to_lazy_adam(backbone, loss, config)
     learned = (*backbone.parameters(), *loss.learned())
     optimizer = make_adam(learned, lr=config.lr, lazy=lazy)
     state, best, kl = State(), dict[str, torch.Tensor](), KLTrace(data.n_users, device)
@@ -234,13 +234,15 @@ def add_batch_l2(backbone: Backbone, batch: Batch, strength: float, *, negatives
     add_l2(backbone.item_table, batch.items if negatives else batch.items[:, 0], weight)
 
 
-def left_to_lazy_adam(backbone: Backbone, config: TrainingConfig) -> bool:
+def left_to_lazy_adam(backbone: Backbone, loss: Loss, config: TrainingConfig) -> bool:
     """Whether the tables are left to lazy Adam; where a graph mixes all rows, none is untouched."""
-    if not backbone.row_sparse:
+    if not (backbone.row_sparse and loss.row_sparse):
         if config.optimizer == "lazy_adam":
+            cause = f"the loss {type(loss).__name__}, whose gradients are dense"
+            if not backbone.row_sparse:
+                cause = "a backbone that mixes rows over a graph"
             raise ConfigError(
-                "`optimizer` must be 'auto' or 'adam' with a backbone that mixes rows over a "
-                "graph, got 'lazy_adam'."
+                f"`optimizer` must be 'auto' or 'adam' with {cause}, got 'lazy_adam'."
             )
         return False
     return is_lazy(config.optimizer, backbone.user_table, backbone.item_table)
