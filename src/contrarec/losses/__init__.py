@@ -13,34 +13,52 @@ from contrarec.losses.adversary import (
 )
 from contrarec.losses.advinfonce import AdvInfoNCE, AdvInfoNCEConfig, adversary_due
 from contrarec.losses.base import AdversaryStep, History, Loss, score_loss
+from contrarec.losses.biser import BISER, BISERConfig
+from contrarec.losses.cause import CausE, CausEConfig
 from contrarec.losses.configs import BPRConfig
 from contrarec.losses.directau import DirectAU, DirectAUConfig
 from contrarec.losses.infonce import InfoNCE, InfoNCEConfig
+from contrarec.losses.ips import IPS, IPSConfig
+from contrarec.losses.macr import MACR, MACRConfig
 from contrarec.losses.mawu import MAWU, MAWUConfig
+from contrarec.losses.pid import PID, PIDConfig
+from contrarec.losses.samreg import SAMREG, SAMREGConfig
 from contrarec.losses.table import BPR, LOSSES, LossSpec, resolve_loss
 from contrarec.losses.uctrl import UCTRL, UCTRLConfig
 
 __all__ = [
+    "BISER",
     "BPR",
+    "IPS",
     "LOSSES",
+    "MACR",
     "MAWU",
+    "PID",
+    "SAMREG",
     "UCTRL",
     "AdvInfoNCE",
     "AdvInfoNCEConfig",
     "AdversaryStep",
+    "BISERConfig",
     "BPRConfig",
+    "CausE",
+    "CausEConfig",
     "DirectAU",
     "DirectAUConfig",
     "EmbeddingHardness",
     "History",
+    "IPSConfig",
     "InfoNCE",
     "InfoNCEConfig",
     "Loss",
     "LossSpec",
+    "MACRConfig",
     "MAWUConfig",
     "MLPHardness",
+    "PIDConfig",
     "PopularityHardness",
     "RandomHardness",
+    "SAMREGConfig",
     "UCTRLConfig",
     "adversary_due",
     "functional",

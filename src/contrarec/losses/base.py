@@ -12,7 +12,7 @@ A loss names what it needs and lets the rest pass: `def per_row(self, pos, neg, 
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -230,17 +230,23 @@ def add_log_weights(first: torch.Tensor | None, second: torch.Tensor | None) -> 
     return first + second
 
 
-def positive_rows(
-    outputs: Tables | None = None,
-    users: torch.Tensor | None = None,
-    pos_items: torch.Tensor | None = None,
-    **_: Any,
-) -> Tables:
-    """Return the vectors of a batch's positive pairs, each `[B, dim]`; takes the context of a loss.
+def needed(context: Mapping[str, Any], *names: str) -> list[Any]:
+    """Return what a loss cannot do without from its context.
 
     Raises:
-        ConfigError: something needed is missing.
+        ConfigError: something is missing.
     """
-    if outputs is None or users is None or pos_items is None:
-        raise ConfigError("`outputs`, `users` and `pos_items` must be given with this loss.")
+    for name in names:
+        if context.get(name) is None:
+            raise ConfigError(f"`{name}` must be given with this loss, got None.")
+    return [context[name] for name in names]
+
+
+def positive_rows(context: Mapping[str, Any]) -> Tables:
+    """Return the vectors of a batch's positive pairs, each `[B, dim]`.
+
+    Raises:
+        ConfigError: `outputs`, `users` or `pos_items` is missing.
+    """
+    outputs, users, pos_items = needed(context, "outputs", "users", "pos_items")
     return outputs[0][users], outputs[1][pos_items]

@@ -57,6 +57,6 @@ class DirectAU(Loss):
         **context: Any,
     ) -> torch.Tensor:
         """Return the loss of a batch, `[]`."""
-        users, items = positive_rows(**context)
+        users, items = positive_rows(context)
         spread = uniformity(users) + uniformity(items)
         return alignment(pos).mean() + self.config.gamma * spread / 2

@@ -80,7 +80,7 @@ class MAWU(Loss):
         **context: Any,
     ) -> torch.Tensor:
         """Return the loss of a batch, `[]`."""
-        users, items = positive_rows(**context)
+        users, items = positive_rows(context)
         margin = 1 - torch.sigmoid(self.users[context["users"]] + self.items[context["pos_items"]])
         spread = self.config.gamma_user * uniformity(users)
         spread = spread + self.config.gamma_item * uniformity(items)

@@ -11,10 +11,16 @@ from contrarec.errors import ConfigError, unknown
 from contrarec.losses import functional
 from contrarec.losses.advinfonce import AdvInfoNCE
 from contrarec.losses.base import Loss, score_loss
+from contrarec.losses.biser import BISER
+from contrarec.losses.cause import CausE
 from contrarec.losses.configs import BPRConfig
 from contrarec.losses.directau import DirectAU
 from contrarec.losses.infonce import InfoNCE
+from contrarec.losses.ips import IPS
+from contrarec.losses.macr import MACR
 from contrarec.losses.mawu import MAWU
+from contrarec.losses.pid import PID
+from contrarec.losses.samreg import SAMREG
 from contrarec.losses.uctrl import UCTRL
 
 Kind = Literal["loss", "graph", "debiasing"]
@@ -123,6 +129,47 @@ LOSSES: dict[str, LossSpec] = {
         "alignment weighted by learned inverse propensities, and uniformity",
         "Lee et al., SIGIR 2023 (arXiv 2305.12768)",
         needs="vectors of the batch, history",
+    ),
+    "ips": LossSpec(
+        IPS,
+        "BPR in which rare positives count for more",
+        "Gruson et al., WSDM 2019",
+        kind="debiasing",
+        needs="item counts",
+    ),
+    "cause": LossSpec(
+        CausE,
+        "BPR with a second item table for a control sample without popularity",
+        "Bonner & Vasile, RecSys 2018",
+        kind="debiasing",
+        needs="item counts, vectors of the batch",
+    ),
+    "macr": LossSpec(
+        MACR,
+        "what the item alone explains is learned beside the match and taken out",
+        "Wei et al., KDD 2021 (arXiv 2010.15363)",
+        kind="debiasing",
+        needs="vectors of the batch",
+    ),
+    "sam-reg": LossSpec(
+        SAMREG,
+        "BPR whose success must not go along with popularity",
+        "Boratto et al., IPM 2021",
+        kind="debiasing",
+        needs="item counts",
+    ),
+    "pid": LossSpec(
+        PID,
+        "BPR on item vectors from which a probe cannot tell popularity",
+        _ADVINFONCE,
+        kind="debiasing",
+        needs="item counts, vectors of the batch",
+    ),
+    "biser": LossSpec(
+        BISER,
+        "two models that weigh clicks by their own predictions and learn from each other",
+        "Lee et al., SIGIR 2022 (arXiv 2207.12660)",
+        kind="debiasing",
     ),
 }
 

@@ -104,7 +104,7 @@ class UCTRL(Loss):
         **context: Any,
     ) -> torch.Tensor:
         """Return the loss of a batch, `[]`."""
-        users, items = positive_rows(**context)
+        users, items = positive_rows(context)
         user_relations = _relations(users, self.users, self.popular_users[context["users"]])
         item_relations = _relations(items, self.items, self.popular_items[context["pos_items"]])
         cosine = (user_relations * item_relations).sum(1)  # [B]

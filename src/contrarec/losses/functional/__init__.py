@@ -6,6 +6,12 @@ reweights negatives enters as `neg_log_weight [B, N]`, added to the negatives' l
 log-sum-exp.
 """
 
+from contrarec.losses.functional.debiasing import (
+    macr,
+    sam_reg,
+    self_unbiased,
+    squared_correlation,
+)
 from contrarec.losses.functional.geometry import alignment, margin_alignment, uniformity
 from contrarec.losses.functional.pairwise import bpr
 from contrarec.losses.functional.softmax import (
@@ -22,6 +28,10 @@ __all__ = [
     "closed_form_log_p",
     "infonce",
     "kl_to_uniform",
+    "macr",
     "margin_alignment",
+    "sam_reg",
+    "self_unbiased",
+    "squared_correlation",
     "uniformity",
 ]
