@@ -141,6 +141,11 @@ def test_random_logits_are_standard_normal():
         assert abs(down) < 5 / math.sqrt(n)
 
 
+# without negatives colours part only once the positives have found each other, and a squared error
+# is slow to leave a saturated sigmoid
+SLOW = ("biser", "directau", "mawu", "uctrl")
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_name_trains_two_towers_on_a_checkerboard(name):
     """Its loss goes down, and users end up nearer to the items of their own colour."""
@@ -163,8 +168,7 @@ def test_every_name_trains_two_towers_on_a_checkerboard(name):
     negative = 1 - users.view(-1, 1) % 2 + 2 * torch.arange(4)
     optimizer = torch.optim.Adam([U, V], lr=0.05)
     values = []
-    # without negatives the colours part only once the positives have found each other
-    for t in range(60 if loss.uses_negatives else 240):
+    for t in range(240 if name in SLOW else 60):
         a, b = U, V
         if loss.similarity == "cosine":
             a, b = torch.nn.functional.normalize(U), torch.nn.functional.normalize(V)
