@@ -75,7 +75,7 @@ class Epoch:
         model = Model(settings, train, torch.device("cpu"))
         self.backbone, self.loss, self.cosine = model.backbone, model.loss, model.cosine
         self.l2, self.negatives = config.l2, not published
-        self.lazy = left_to_lazy_adam(self.backbone, config)
+        self.lazy = left_to_lazy_adam(self.backbone, self.loss, config)
         self.optimizer = make_adam(self.backbone.parameters(), lr=config.lr, lazy=self.lazy)
         self.sampler = Sampler(
             train,

@@ -14,41 +14,68 @@ from contrarec.losses.adversary import (
 )
 from contrarec.losses.advinfonce import AdvInfoNCE, AdvInfoNCEConfig, adversary_due
 from contrarec.losses.base import AdversaryStep, History, Loss, score_loss
+from contrarec.losses.biser import BISER, BISERConfig
+from contrarec.losses.cause import CausE, CausEConfig
 from contrarec.losses.configs import BPRConfig
+from contrarec.losses.directau import DirectAU, DirectAUConfig
 from contrarec.losses.drrl import DrRL, DrRLConfig
 from contrarec.losses.infonce import InfoNCE, InfoNCEConfig
+from contrarec.losses.ips import IPS, IPSConfig
 from contrarec.losses.llpauc import LLPAUC, LLPAUCConfig
+from contrarec.losses.macr import MACR, MACRConfig
+from contrarec.losses.mawu import MAWU, MAWUConfig
+from contrarec.losses.pid import PID, PIDConfig
 from contrarec.losses.popularity import PopularityConfig, PopularityLoss
+from contrarec.losses.samreg import SAMREG, SAMREGConfig
 from contrarec.losses.sl_at_k import SLAtK, SLAtKConfig
 from contrarec.losses.table import BPR, LOSSES, LossSpec, resolve_loss
+from contrarec.losses.uctrl import UCTRL, UCTRLConfig
 from contrarec.losses.variational_bpr import VariationalBPR, VariationalBPRConfig
 
 __all__ = [
+    "BISER",
     "BPR",
+    "IPS",
     "LLPAUC",
     "LOSSES",
+    "MACR",
+    "MAWU",
+    "PID",
+    "SAMREG",
+    "UCTRL",
     "AdapTau",
     "AdapTauConfig",
     "AdvInfoNCE",
     "AdvInfoNCEConfig",
     "AdversaryStep",
+    "BISERConfig",
     "BPRConfig",
+    "CausE",
+    "CausEConfig",
+    "DirectAU",
+    "DirectAUConfig",
     "DrRL",
     "DrRLConfig",
     "EmbeddingHardness",
     "History",
+    "IPSConfig",
     "InfoNCE",
     "InfoNCEConfig",
     "LLPAUCConfig",
     "Loss",
     "LossSpec",
+    "MACRConfig",
+    "MAWUConfig",
     "MLPHardness",
+    "PIDConfig",
     "PopularityConfig",
     "PopularityHardness",
     "PopularityLoss",
     "RandomHardness",
+    "SAMREGConfig",
     "SLAtK",
     "SLAtKConfig",
+    "UCTRLConfig",
     "VariationalBPR",
     "VariationalBPRConfig",
     "adversary_due",

@@ -12,7 +12,9 @@ from contrarec.losses import functional
 from contrarec.losses.adap_tau import AdapTau
 from contrarec.losses.advinfonce import AdvInfoNCE
 from contrarec.losses.base import Loss, score_loss
+from contrarec.losses.biser import BISER
 from contrarec.losses.bsl import BSL
+from contrarec.losses.cause import CausE
 from contrarec.losses.configs import (
     BPRConfig,
     CCLConfig,
@@ -21,11 +23,18 @@ from contrarec.losses.configs import (
     PSLConfig,
     SimCEConfig,
 )
+from contrarec.losses.directau import DirectAU
 from contrarec.losses.drrl import DrRL
 from contrarec.losses.infonce import InfoNCE
+from contrarec.losses.ips import IPS
 from contrarec.losses.llpauc import LLPAUC
+from contrarec.losses.macr import MACR
+from contrarec.losses.mawu import MAWU
+from contrarec.losses.pid import PID
 from contrarec.losses.popularity import PopularityLoss
+from contrarec.losses.samreg import SAMREG
 from contrarec.losses.sl_at_k import SLAtK
+from contrarec.losses.uctrl import UCTRL
 from contrarec.losses.variational_bpr import VariationalBPR
 
 Kind = Literal["loss", "graph", "debiasing"]
@@ -185,6 +194,65 @@ LOSSES: dict[str, LossSpec] = {
         "several positives and negatives, weighted by how likely each is",
         "Liu et al. 2025 (arXiv 2503.11067)",
         needs="history",
+    ),
+    "directau": LossSpec(
+        DirectAU,
+        "alignment and uniformity, no negatives",
+        "Wang et al., KDD 2022 (arXiv 2206.12811)",
+        needs="vectors of the batch",
+    ),
+    "mawu": LossSpec(
+        MAWU,
+        "alignment with learned margins, uniformity weighted for users and items",
+        "Park et al., CIKM 2023 (arXiv 2308.06091)",
+        needs="vectors of the batch",
+    ),
+    "uctrl": LossSpec(
+        UCTRL,
+        "alignment weighted by learned inverse propensities, and uniformity",
+        "Lee et al., SIGIR 2023 (arXiv 2305.12768)",
+        needs="vectors of the batch, history",
+    ),
+    "ips": LossSpec(
+        IPS,
+        "BPR in which rare positives count for more",
+        "Gruson et al., WSDM 2019",
+        kind="debiasing",
+        needs="item counts",
+    ),
+    "cause": LossSpec(
+        CausE,
+        "BPR with a second item table for a control sample without popularity",
+        "Bonner & Vasile, RecSys 2018",
+        kind="debiasing",
+        needs="item counts, vectors of the batch",
+    ),
+    "macr": LossSpec(
+        MACR,
+        "what the item alone explains is learned beside the match and taken out",
+        "Wei et al., KDD 2021 (arXiv 2010.15363)",
+        kind="debiasing",
+        needs="vectors of the batch",
+    ),
+    "sam-reg": LossSpec(
+        SAMREG,
+        "BPR whose success must not go along with popularity",
+        "Boratto et al., IPM 2021",
+        kind="debiasing",
+        needs="item counts",
+    ),
+    "pid": LossSpec(
+        PID,
+        "BPR on item vectors from which a probe cannot tell popularity",
+        _ADVINFONCE,
+        kind="debiasing",
+        needs="item counts, vectors of the batch",
+    ),
+    "biser": LossSpec(
+        BISER,
+        "two models that weigh clicks by their own predictions and learn from each other",
+        "Lee et al., SIGIR 2022 (arXiv 2207.12660)",
+        kind="debiasing",
     ),
 }
 

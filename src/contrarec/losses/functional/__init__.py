@@ -13,6 +13,13 @@ from contrarec.losses.functional.adaptive import (
     sl_at_k,
     user_scales,
 )
+from contrarec.losses.functional.debiasing import (
+    macr,
+    sam_reg,
+    self_unbiased,
+    squared_correlation,
+)
+from contrarec.losses.functional.geometry import alignment, margin_alignment, uniformity
 from contrarec.losses.functional.margin import ccl, mmcl, simce
 from contrarec.losses.functional.pairwise import bpr
 from contrarec.losses.functional.robust import drrl, llpauc, variational_bpr
@@ -26,6 +33,7 @@ from contrarec.losses.functional.softmax_variants import bsl, hcl, psl
 
 __all__ = [
     "adap_tau",
+    "alignment",
     "bc",
     "bpr",
     "bsl",
@@ -38,10 +46,16 @@ __all__ = [
     "infonce",
     "kl_to_uniform",
     "llpauc",
+    "macr",
+    "margin_alignment",
     "mmcl",
     "psl",
+    "sam_reg",
+    "self_unbiased",
     "simce",
     "sl_at_k",
+    "squared_correlation",
+    "uniformity",
     "user_scales",
     "variational_bpr",
 ]
