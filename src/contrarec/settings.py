@@ -126,7 +126,8 @@ def resolve_settings(
         "training": TrainingConfig,
     }
     placed = _placed(overrides, classes)
-    layers: list[tuple[str, Mapping[str, Any]]] = [(loss, {"loss": spec.defaults})]
+    named = {"loss": spec.defaults, "backbone": spec.backbone_defaults}
+    layers: list[tuple[str, Mapping[str, Any]]] = [(loss, named)]
     if preset is not None:
         layers.append((f"preset {preset!r}", preset_values(preset, backbone, loss, spec.config)))
     layers += [(where, file), ("override", placed)]

@@ -29,8 +29,10 @@ def checkerboard():
     )
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("loss", LOSSES)
+FITTING = [(loss, b) for loss, spec in LOSSES.items() for b in spec.backbones or BACKBONES]
+
+
+@pytest.mark.parametrize(("loss", "backbone"), FITTING)
 class TestEveryMethod:
     def test_settings_survive_a_round_trip(self, loss, backbone):
         settings = resolve_settings(backbone=backbone, loss=loss, overrides=SMALL, seed=5)

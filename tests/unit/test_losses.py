@@ -15,12 +15,14 @@ from contrarec.losses import (
     LOSSES,
     AdvInfoNCE,
     AdvInfoNCEConfig,
+    History,
     InfoNCE,
     InfoNCEConfig,
     Loss,
     functional,
     resolve_loss,
 )
+from graphs import encoder
 
 
 def test_bpr_by_hand():
@@ -146,25 +148,43 @@ def test_every_name_trains_two_towers_on_a_checkerboard(name):
     torch.manual_seed(0)
     n = 8
     spec = LOSSES[name]
-    loss = spec.loss(
-        spec.configure(), n_users=n, n_items=n, item_counts=torch.ones(n), dim=4, rng=0
-    )
-    U, V = (torch.randn(n, 4, requires_grad=True) for _ in range(2))
     users = torch.arange(n)
     positive = users.view(-1, 1) % 2 + 2 * torch.arange(4)  # [8, 4], the items of one's colour
+    history = History(np.arange(0, 4 * n + 1, 4), positive.flatten().numpy())
+    loss = spec.loss(
+        spec.configure(),
+        n_users=n,
+        n_items=n,
+        item_counts=torch.ones(n),
+        history=history,
+        dim=4,
+        rng=0,
+    )
+    U, V = (torch.randn(n, 4, requires_grad=True) for _ in range(2))
+    towers = lambda: (U, V)  # noqa: E731
+    if spec.kind == "graph":
+        towers = encoder(*history, n, dim=4, **spec.backbone_defaults)
+        U, V = towers.user_table, towers.item_table
     negative = 1 - users.view(-1, 1) % 2 + 2 * torch.arange(4)
     optimizer = torch.optim.Adam([U, V], lr=0.05)
     values = []
     for t in range(60):
-        a, b = U, V
+        outputs = a, b = loss.propagate(towers)
         if loss.similarity == "cosine":
-            a, b = torch.nn.functional.normalize(U), torch.nn.functional.normalize(V)
+            a, b = torch.nn.functional.normalize(a), torch.nn.functional.normalize(b)
         scores = a @ b.T
         pos, neg = scores[users, positive[:, t % 4]], scores.gather(1, negative)
-        rows = {"users": users, "neg_items": negative, "vectors": (U, V)}
+        rows = {
+            "users": users,
+            "pos_items": positive[:, t % 4],
+            "neg_items": negative,
+            "vectors": (U, V),
+            "outputs": outputs,
+        }
         value = loss(pos, neg, **rows)
         optimizer.zero_grad()
         value.backward()
+        loss.after_backward()
         optimizer.step()
         values.append(value.item())
         if loss.has_adversary and t % 5 == 0:

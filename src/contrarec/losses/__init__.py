@@ -12,14 +12,23 @@ from contrarec.losses.adversary import (
     RandomHardness,
 )
 from contrarec.losses.advinfonce import AdvInfoNCE, AdvInfoNCEConfig, adversary_due
+from contrarec.losses.auplus import AUPlus, AUPlusConfig
 from contrarec.losses.base import AdversaryStep, History, Loss, score_loss
 from contrarec.losses.configs import BPRConfig
 from contrarec.losses.infonce import InfoNCE, InfoNCEConfig
+from contrarec.losses.mixrec import MixRec, MixRecConfig
+from contrarec.losses.ncl import NCL, NCLConfig
+from contrarec.losses.sgl import SGL, SGLConfig
+from contrarec.losses.simgcl import SimGCL, SimGCLConfig, XSimGCL, XSimGCLConfig
 from contrarec.losses.table import BPR, LOSSES, LossSpec, resolve_loss
 
 __all__ = [
     "BPR",
     "LOSSES",
+    "NCL",
+    "SGL",
+    "AUPlus",
+    "AUPlusConfig",
     "AdvInfoNCE",
     "AdvInfoNCEConfig",
     "AdversaryStep",
@@ -31,8 +40,16 @@ __all__ = [
     "Loss",
     "LossSpec",
     "MLPHardness",
+    "MixRec",
+    "MixRecConfig",
+    "NCLConfig",
     "PopularityHardness",
     "RandomHardness",
+    "SGLConfig",
+    "SimGCL",
+    "SimGCLConfig",
+    "XSimGCL",
+    "XSimGCLConfig",
     "adversary_due",
     "functional",
     "resolve_loss",

@@ -10,9 +10,14 @@ from contrarec.config import build
 from contrarec.errors import ConfigError, unknown
 from contrarec.losses import functional
 from contrarec.losses.advinfonce import AdvInfoNCE
+from contrarec.losses.auplus import AUPlus
 from contrarec.losses.base import Loss, score_loss
 from contrarec.losses.configs import BPRConfig
 from contrarec.losses.infonce import InfoNCE
+from contrarec.losses.mixrec import MixRec
+from contrarec.losses.ncl import NCL
+from contrarec.losses.sgl import SGL
+from contrarec.losses.simgcl import SimGCL, XSimGCL
 
 Kind = Literal["loss", "graph", "debiasing"]
 
@@ -33,6 +38,8 @@ class LossSpec:
     """What it takes beside scores: item counts, the graph, …"""
     backbones: tuple[str, ...] = ()
     """The backbones it goes with, the usual one first; empty if any."""
+    backbone_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the backbone's config that the name stands for."""
 
     @property
     def config(self) -> type[Any]:
@@ -102,6 +109,58 @@ LOSSES: dict[str, LossSpec] = {
         "",
         {"eta": 0.05},
         needs="adversary",
+    ),
+    "sgl": LossSpec(
+        SGL,
+        "BPR and the contrast of two graphs with edges dropped",
+        "Wu et al., SIGIR 2021 (arXiv 2010.10783)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+    ),
+    "simgcl": LossSpec(
+        SimGCL,
+        "BPR and the contrast of two passes with noise in the layers",
+        "Yu et al., SIGIR 2022 (arXiv 2112.08679)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"ego_weight": 0.0},
+    ),
+    "xsimgcl": LossSpec(
+        XSimGCL,
+        "BPR on a noisy pass, contrasted with one of its layers",
+        "Yu et al., TKDE 2023 (arXiv 2209.02544)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"ego_weight": 0.0},
+    ),
+    "ncl": LossSpec(
+        NCL,
+        "BPR and the contrast of layers, and with the centroids of clusters",
+        "Lin et al., WWW 2022 (arXiv 2202.06200)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+    ),
+    "mixrec": LossSpec(
+        MixRec,
+        "BPR, a softmax over mixed negatives and the contrast with mixtures",
+        "Zhang and Zhang, WWW 2025 (arXiv 2501.13579)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"n_layers": 3, "ego_weight": 0.0},
+    ),
+    "au-plus": LossSpec(
+        AUPlus,
+        "alignment, uniformity and the contrast of two passes from noisy tables",
+        "the code of AU+; DirectAU: Wang et al., KDD 2022 (arXiv 2206.12811)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"n_layers": 3},
     ),
 }
 

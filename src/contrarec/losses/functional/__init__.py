@@ -6,6 +6,8 @@ reweights negatives enters as `neg_log_weight [B, N]`, added to the negatives' l
 log-sum-exp.
 """
 
+from contrarec.losses.functional.contrast import contrast
+from contrarec.losses.functional.geometry import alignment, margin_alignment, uniformity
 from contrarec.losses.functional.pairwise import bpr
 from contrarec.losses.functional.softmax import (
     budgeted_log_p,
@@ -14,4 +16,14 @@ from contrarec.losses.functional.softmax import (
     kl_to_uniform,
 )
 
-__all__ = ["bpr", "budgeted_log_p", "closed_form_log_p", "infonce", "kl_to_uniform"]
+__all__ = [
+    "alignment",
+    "bpr",
+    "budgeted_log_p",
+    "closed_form_log_p",
+    "contrast",
+    "infonce",
+    "kl_to_uniform",
+    "margin_alignment",
+    "uniformity",
+]
