@@ -232,7 +232,7 @@ def test_xsimgcl(view_layer):
 
 def test_au_plus():
     model = backbone(n_layers=2)
-    config = AUPlusConfig(uniformity_weight=0.6, view_weight=0.7, view_tau=0.3, noise=0.4)
+    config = AUPlusConfig(gamma=0.6, view_weight=0.7, view_tau=0.3, noise=0.4)
     loss, rows = AUPlus(config, rng=3), batch()
 
     def potential(rows):

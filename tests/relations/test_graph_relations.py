@@ -83,7 +83,7 @@ def test_no_weight_is_bpr_on_lightgcn(loss, ego_weight):
 
 def test_au_plus_without_weight_is_directau():
     model = backbone()
-    loss = AUPlus(AUPlusConfig(view_weight=0.0, uniformity_weight=0.8), rng=0)
+    loss = AUPlus(AUPlusConfig(view_weight=0.0, gamma=0.8), rng=0)
     value, pos, _, rows = step(loss, model)
     spread = [
         uniformity(table[rows[name]])

@@ -15,7 +15,7 @@ from contrarec.losses.views import Draws, GraphEncoder, contrast_views, made, si
 class AUPlusConfig:
     """AU+."""
 
-    uniformity_weight: float = 1.0
+    gamma: float = 1.0
     """γ, weight of the uniformity of users and items; 1 in the authors' code."""
     view_weight: float = 0.5
     """Weight of the contrast; .5 in the authors' code."""
@@ -26,7 +26,7 @@ class AUPlusConfig:
 
     def __post_init__(self) -> None:
         settle(self)
-        require_not_negative(self, "uniformity_weight", "view_weight", "noise")
+        require_not_negative(self, "gamma", "view_weight", "noise")
         require_positive(self, "view_tau")
 
 
@@ -87,5 +87,5 @@ class AUPlus(Loss):
         ]
         views = contrast_views(made(self._views, self), tau=config.view_tau, **context)
         total = functional.alignment(pos).mean()
-        total = torch.add(total, uniformity[0] + uniformity[1], alpha=config.uniformity_weight / 2)
+        total = torch.add(total, uniformity[0] + uniformity[1], alpha=config.gamma / 2)
         return torch.add(total, views, alpha=config.view_weight)

@@ -34,5 +34,7 @@ def kmeans(
 def nearest(x: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """Return the nearest of the centroids `[k, dim]` for each row of `x [n, dim]`: `[n]`."""
     half = centroids.square().sum(1) / 2  # ‖x − c‖² / 2 less ‖x‖² / 2, which all share
-    parts = [torch.addmm(half, part, centroids.T, alpha=-1).argmin(1) for part in torch.split(x, _ROWS)]
+    parts = [
+        torch.addmm(half, part, centroids.T, alpha=-1).argmin(1) for part in torch.split(x, _ROWS)
+    ]
     return torch.cat(parts)
