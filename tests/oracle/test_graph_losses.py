@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from contrarec.kernels.propagate import bipartite_graph, drop_edges, propagate
+from contrarec.kernels.propagate import (
+    bipartite_graph,
+    drop_edges,
+    item_half_order,
+    propagate,
+)
 from contrarec.losses import (
     LOSSES,
     NCL,
     SGL,
+    AdvDrop,
+    AdvDropConfig,
     AUPlus,
     AUPlusConfig,
     MixRec,
@@ -22,6 +29,7 @@ from contrarec.losses import (
     XSimGCL,
     XSimGCLConfig,
 )
+from contrarec.losses.advdrop import arm_gradient
 from contrarec.losses.functional import contrast
 from contrarec.losses.kmeans import kmeans
 from contrarec.losses.mixrec import mixing_contrast
@@ -353,6 +361,107 @@ def test_mixing_with_oneself_alone():
     torch.testing.assert_close(got, sum(want) / 4)
 
 
+# AdvDrop
+
+
+def test_item_half_order():
+    graph = bipartite_graph(INDPTR, INDICES, N_ITEMS)
+    users = torch.arange(N_USERS).repeat_interleave(torch.from_numpy(np.diff(INDPTR)))
+    assert torch.equal(users[item_half_order(graph)], graph.item_users.long())
+    weights = torch.rand(len(INDICES))
+    other = graph._replace(user_weights=weights, item_weights=weights[item_half_order(graph)])
+    table = torch.eye(N_USERS + N_ITEMS, dtype=torch.float64).split([N_USERS, N_ITEMS])
+    once = torch.cat(propagate(other, *table, 1, layer_zero=False))
+    torch.testing.assert_close(once, once.T)
+
+
+def masked(loss, model):
+    """Return both graphs' adjacencies as a step drew them: probabilities by loops."""
+    uniform = torch.rand(2, len(INDICES), generator=loss.draws.generator())
+    users, items = (table.detach() for table in (model.user_table, model.item_table))
+    q, k = users @ loss.query.detach().double(), items @ loss.key.detach().double()
+    full, edge, graphs = adjacency(PAIRS), 0, [torch.zeros(16, 16).double() for _ in range(2)]
+    for u in range(N_USERS):
+        mine = INDICES[INDPTR[u] : INDPTR[u + 1]].tolist()
+        alike = [(q[u] @ k[i]).item() for i in mine]
+        for i, value in zip(mine, alike, strict=True):
+            m = 1 / (1 + math.exp(sum(alike) / len(mine) - value))
+            for graph, chance, draw in zip(graphs, (m, 1 - m), uniform[:, edge], strict=True):
+                if draw < chance:
+                    graph[u, N_USERS + i] = graph[N_USERS + i, u] = full[u, N_USERS + i] / 0.6
+            edge += 1
+    return graphs
+
+
+def test_advdrop():
+    model = backbone(n_layers=2)
+    config = AdvDropConfig(view_weight=0.7, view_tau=0.3, keep_prob=0.6)
+    loss = AdvDrop(config, dim=DIM, rng=3)
+    with torch.no_grad():
+        loss.query.mul_(3)
+
+    def want():
+        graphs, layer = masked(loss, model), torch.cat([model.user_table, model.item_table])
+        assert 5 < (graphs[0] > 0).sum() < 2 * len(INDICES) - 5
+        outputs = [(layer + a @ layer + a @ (a @ layer)) / 3 for a in graphs]
+        return sum(naive_bpr(output) for output in outputs) + 0.7 * naive_views(*outputs, 0.3)
+
+    outputs = check(loss, model, want)
+    assert loss.query.grad is None
+    # the adversary's probabilities are another's when it moved, and its step leaves the model
+    before = model.user_table.clone(), loss.query.clone()
+    rows = batch() | {"vectors": (model.user_table, model.item_table), "outputs": outputs}
+    loss.adversary_step(torch.zeros(5), torch.zeros(5, 3), **rows)
+    assert torch.equal(model.user_table, before[0])
+    assert not torch.equal(loss.query, before[1])
+
+
+def test_advdrop_adversary_raises_the_contrast():
+    """Over many steps, on average over many draws; from the same start and in the same draws."""
+    model, rows = backbone(n_layers=2), batch()
+    rows["vectors"] = model.user_table, model.item_table
+
+    def contrasts(loss):
+        loss.propagate(model)
+        some = AdvDrop(loss.config, dim=DIM, rng=9)  # other draws, the same for before and after
+        some.query, some.key = loss.query, loss.key
+        values = []
+        for _ in range(300):
+            some.propagate(model)
+            first, second = some._views
+            value = 0
+            for a, b, name in zip(first, second, ("users", "pos_items"), strict=True):
+                nodes = rows[name].unique()
+                value += contrast(a[nodes], b[nodes], tau=0.1).mean().item()
+            values.append(value)
+            some.after_backward()
+        return np.array(values)
+
+    loss = AdvDrop(AdvDropConfig(adv_lr=0.02), dim=DIM, rng=3)
+    before = contrasts(loss)
+    for _ in range(250):
+        loss.adversary_step(torch.zeros(5), torch.zeros(5, 3), **rows)
+    change = contrasts(loss) - before
+    assert change.mean() > 3 * change.std() / math.sqrt(len(change))
+
+
+def test_arm_gradient_is_unbiased():
+    """Against the exact gradient over all masks; bounds are 5 standard errors."""
+    logits = torch.tensor([0.7, -0.4, 1.5], dtype=torch.float64)
+    f = lambda b: 3 * b[0] * b[1] - b[2] * (1 - b[0]) + 0.5 * b[1]  # noqa: E731
+    p, exact, mean = logits.sigmoid(), 0, 0
+    for number in range(8):
+        b = torch.tensor([number >> k & 1 for k in range(3)], dtype=torch.float64)
+        chance = (p * b + (1 - p) * (1 - b)).prod()
+        exact, mean = exact + f(b) * chance * (b - p), mean + f(b) * chance
+    uniform = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = [arm_gradient(lambda mask: f(mask.double()), logits, u) for u in uniform]
+    values, gradients = (torch.stack(part) for part in zip(*found, strict=True))
+    for got, want in ((gradients, exact), (values, mean)):
+        error = got.std(0) / math.sqrt(len(got))
+        assert ((got.mean(0) - want).abs() < 5 * error).all()
+
+
 # LightGCN++
 
 
@@ -387,4 +496,4 @@ def test_lightgcn_plus_plus(alpha, beta, gamma, n_layers):
 
 def test_every_graph_loss_is_here():
     names = {name for name, spec in LOSSES.items() if spec.kind == "graph"}
-    assert names == {"sgl", "simgcl", "xsimgcl", "ncl", "mixrec", "au-plus"}
+    assert names == {"sgl", "simgcl", "xsimgcl", "ncl", "mixrec", "au-plus", "advdrop"}

@@ -12,6 +12,7 @@ from contrarec.losses import (
     LOSSES,
     NCL,
     SGL,
+    AdvDrop,
     AUPlusConfig,
     MixRecConfig,
     NCLConfig,
@@ -133,6 +134,8 @@ def test_wrong_calls():
     loss = XSimGCL(XSimGCLConfig(view_layer=3))
     with pytest.raises(ConfigError, match="at most the backbone's `n_layers` = 2, got 3"):
         loss.propagate(backbone())
+    with pytest.raises(ConfigError, match="`dim` must be given to AdvDrop, got None"):
+        AdvDrop()
     with pytest.raises(ConfigError, match="must be given to NCL, got None, None and None"):
         NCL()
     with pytest.raises(ConfigError, match=r"got \(2, 3\), \(2, 3\) and \(4, 2\)"):
@@ -158,7 +161,10 @@ class Stop(Exception):
 
 
 def recommender(name):
-    extra = {"warm_up_epochs": 1, "n_prototypes": 5} if name == "ncl" else {}
+    extra = {
+        "ncl": {"warm_up_epochs": 1, "n_prototypes": 5},
+        "advdrop": {"adv_interval": 2, "adv_epochs": 1},
+    }.get(name, {})
     return Recommender(
         "lightgcn", name, seed=3, device="cpu", dim=8, batch_size=50, n_neg=3, lr=0.02, epochs=4,
         eval_every=2, checkpoint_seconds=0.0, ks=(5,), monitor="recall@5", **extra,
@@ -169,7 +175,8 @@ def recommender(name):
 def test_resumes_bit_for_bit(data, tmp_path, name):
     whole = recommender(name).fit(data, out=tmp_path / "whole")
     weights = whole._trained().weights()
-    for steps in (2, 4, 8):  # three steps an epoch: inside the first, second and third
+    # three steps an epoch, and an adversary's three before those of the second and the fourth
+    for steps in (2, 4, 8, 10):
         count = 0
 
         def on_step(*_, steps=steps):

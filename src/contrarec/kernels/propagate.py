@@ -71,6 +71,13 @@ def drop_edges(graph: BipartiteGraph, keep: torch.Tensor) -> BipartiteGraph:
     return bipartite_graph(indptr.cpu().numpy(), indices.cpu().numpy(), n_items).to(keep.device)
 
 
+def item_half_order(graph: BipartiteGraph) -> torch.Tensor:
+    """Return for each edge of the item half its place in the user half, `[nnz]`."""
+    n_items = len(graph.item_indptr) - 1
+    order = group_rows(graph.user_items.cpu().numpy(), n_items)[1]
+    return torch.from_numpy(order).long().to(graph.user_items.device)
+
+
 def propagate(
     graph: BipartiteGraph,
     user_vectors: torch.Tensor,

@@ -5,6 +5,7 @@ A loss that only scores is a function in `functional`, its settings in `configs`
 """
 
 from contrarec.losses import functional
+from contrarec.losses.advdrop import AdvDrop, AdvDropConfig
 from contrarec.losses.adversary import (
     EmbeddingHardness,
     MLPHardness,
@@ -29,6 +30,8 @@ __all__ = [
     "SGL",
     "AUPlus",
     "AUPlusConfig",
+    "AdvDrop",
+    "AdvDropConfig",
     "AdvInfoNCE",
     "AdvInfoNCEConfig",
     "AdversaryStep",

@@ -43,7 +43,7 @@ class AUPlus(Loss):
         about: what else a loss may be told.
 
     Source:
-        DirectAU: Wang et al., KDD 2022 (arXiv 2206.12811), eqs. 6 to 8; with the contrast: the
+        DirectAU: Wang et al., KDD 2022 (arXiv 2206.12811); with the contrast: the
         code of AU+. The name stands for three layers, as there.
 
     Deviations:

@@ -64,8 +64,8 @@ class NCL(Loss):
 
     Source:
         Lin et al., "Improving Graph Collaborative Filtering with Neighborhood-enriched
-        Contrastive Learning", WWW 2022 (arXiv 2202.06200), eqs. 6, 7 and 11, with the sums over
-        the batch of the authors' code, where α is not in the contrast with centroids.
+        Contrastive Learning", WWW 2022 (arXiv 2202.06200), with the sums over the batch of
+        the authors' code, where α is not in the contrast with centroids.
 
     Deviations:
         Lloyd's steps from random rows, on all rows, instead of faiss.

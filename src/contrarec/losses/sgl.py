@@ -17,11 +17,11 @@ class SGLConfig:
     """SGL with edge dropout."""
 
     view_weight: float = 0.1
-    """Weight of the contrast; published .005 to .5."""
+    """Weight of the contrast; published .1 to .2, less for small data."""
     view_tau: float = 0.2
-    """Temperature of the contrast; published .1 to .5."""
+    """Temperature of the contrast; published .15 to .2."""
     edge_drop: float = 0.1
-    """Share of the edges that a view does without; published .1 to .4."""
+    """Share of the edges that a view does without; published .1."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -44,7 +44,7 @@ class SGL(Loss):
 
     Source:
         Wu et al., "Self-supervised Graph Learning for Recommendation", SIGIR 2021
-        (arXiv 2010.10783), eqs. 5, 10 and 11 ("SGL-ED"). Edges are drawn, and degrees counted
+        (arXiv 2010.10783), with edge dropout ("SGL-ED"). Edges are drawn, and degrees counted
         anew, as in the authors' code.
 
     Deviations:

@@ -16,11 +16,11 @@ class SimGCLConfig:
     """SimGCL."""
 
     view_weight: float = 0.2
-    """Weight of the contrast; published .05 to 2."""
+    """Weight of the contrast; published .2 to .5, less for small data."""
     view_tau: float = 0.2
-    """Temperature of the contrast; .2 in the paper."""
+    """Temperature of the contrast; .2 in the authors' code."""
     noise: float = 0.1
-    """ε, the length of the noise; published .05 to .2."""
+    """ε, the length of the noise; published .1."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -33,11 +33,11 @@ class XSimGCLConfig:
     """XSimGCL."""
 
     view_weight: float = 0.2
-    """Weight of the contrast; published .05 to .2."""
+    """Weight of the contrast; published .2, less for small data."""
     view_tau: float = 0.15
-    """Temperature of the contrast; published .1 to .2."""
+    """Temperature of the contrast; published .1 to .15."""
     noise: float = 0.2
-    """ε, the length of the noise; published .05 to .2."""
+    """ε, the length of the noise; published .1 to .2."""
     view_layer: int = 1
     """l*, the layer that the output is contrasted with; from 0 to the backbone's `n_layers`."""
 
@@ -60,7 +60,7 @@ class SimGCL(Loss):
 
     Source:
         Yu et al., "Are Graph Augmentations Necessary? Simple Graph Contrastive Learning for
-        Recommendation", SIGIR 2022 (arXiv 2112.08679), eqs. 1, 2, 5 and 6. The name stands for a
+        Recommendation", SIGIR 2022 (arXiv 2112.08679), and the authors' code. The name stands for a
         backbone without layer 0 (`ego_weight = 0`), in training and in ranking, as there.
 
     Deviations:
@@ -106,7 +106,8 @@ class XSimGCL(Loss):
 
     Source:
         Yu et al., "XSimGCL: Towards Extremely Simple Graph Contrastive Learning for
-        Recommendation", TKDE 2023 (arXiv 2209.02544), eqs. 9 and 10, without layer 0 as there.
+        Recommendation", TKDE 2023 (arXiv 2209.02544), and the authors' code; without layer 0,
+        as there.
 
     Deviations:
         None known.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from contrarec.config import build
 from contrarec.errors import ConfigError, unknown
 from contrarec.losses import functional
+from contrarec.losses.advdrop import AdvDrop
 from contrarec.losses.advinfonce import AdvInfoNCE
 from contrarec.losses.auplus import AUPlus
 from contrarec.losses.base import Loss, score_loss
@@ -161,6 +162,14 @@ LOSSES: dict[str, LossSpec] = {
         needs="the graph",
         backbones=("lightgcn",),
         backbone_defaults={"n_layers": 3},
+    ),
+    "advdrop": LossSpec(
+        AdvDrop,
+        "BPR over two complementary graphs and their contrast, parted by an adversary",
+        "Zhang et al., WWW 2024 (arXiv 2402.13769)",
+        kind="graph",
+        needs="the graph, adversary",
+        backbones=("lightgcn",),
     ),
 }
 
