@@ -50,11 +50,24 @@ class BackboneConfig:
     """Length of a vector."""
     n_layers: int = 2
     """Graph layers; a backbone without a graph (`mf`) has none and does not look at it."""
+    ego_weight: float | None = None
+    """Share of layer 0 in the output, the rest being the mean of the other layers. None is the
+    backbone's own: that of every layer in `lightgcn`, 0.2 in `lightgcn++` (published 0.1 to 0.5).
+    0 leaves layer 0 out, which some graph losses stand for."""
+    degree_exponent: float = 0.6
+    """`lightgcn++`: what is divided by is a node's own degree to the power of this."""
+    neighbour_exponent: float = -0.1
+    """`lightgcn++`: likewise for its neighbours' degrees; below 0 the popular ones count more."""
 
     def __post_init__(self) -> None:
         settle(self)
         require(self.dim >= 1, "dim", "be at least 1", self.dim)
         require(self.n_layers >= 0, "n_layers", "be at least 0", self.n_layers)
+        share = self.ego_weight
+        require(share is None or 0 <= share <= 1, "ego_weight", "be in [0, 1] or none", share)
+        for name in ("degree_exponent", "neighbour_exponent"):
+            value = getattr(self, name)
+            require(math.isfinite(value), name, "be finite", value)
 
 
 @dataclass(frozen=True, kw_only=True)

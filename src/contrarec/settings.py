@@ -169,7 +169,7 @@ def resolve_settings(
                 )
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if isinstance(spec, LossSpec):
-        layers.append((loss, {"loss": spec.defaults}))
+        layers.append((loss, {"loss": spec.defaults, "backbone": spec.backbone_defaults}))
     if preset is not None:
         published = {
             section: {key: v for key, v in values.items() if not _is_idle(loss, section, key)}

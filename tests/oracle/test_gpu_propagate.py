@@ -26,17 +26,20 @@ def make(n_users, n_items, density, dim, device, dtype=torch.float32, seed=0):
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("layer_zero", [True, False])
 @pytest.mark.parametrize(
     ("shape", "n_layers"), [((1, 1, 1.0, 1), 1), ((9, 4, 0.3, 5), 3), ((11, 2, 0.2, 64), 1)]
 )
-def test_value_and_gradient_agree_with_reference(shape, n_layers, dtype, gpu, monkeypatch):
+def test_value_and_gradient_agree_with_reference(
+    shape, n_layers, layer_zero, dtype, gpu, monkeypatch
+):
     from contrarec.kernels.gpu import rows
 
     monkeypatch.setattr(rows, "_SPLIT", 8)  # so that popular items take two passes
     graph, U, V, grads = make(*shape, gpu, dtype)
     before = [tensor.detach().clone() for tensor in (*graph, U, V, *grads)]
-    out = propagate(graph, U, V, n_layers, backend="triton")
-    expected = propagate_reference(graph, U, V, n_layers)
+    out = propagate(graph, U, V, n_layers, layer_zero=layer_zero, backend="triton")
+    expected = propagate_reference(graph, U, V, n_layers, layer_zero=layer_zero)
     got, want = (torch.autograd.grad(tables, (U, V), grads) for tables in (out, expected))
     rtol, atol = TOLERANCE[dtype]
     for a, b in zip((*out, *got), (*expected, *want), strict=True):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from contrarec.errors import ConfigError
 from contrarec.kernels.dispatch import set_threads
 from contrarec.kernels.propagate import bipartite_graph, propagate
 
@@ -18,7 +19,7 @@ def make(n_users, n_items, density, dim, dtype, seed=0):
     return dense, bipartite_graph(indptr, indices, n_items), U, V
 
 
-def dense_lightgcn(dense, U, V, n_layers):
+def dense_lightgcn(dense, U, V, n_layers, first=0):
     n_users = len(dense)
     A = np.zeros((sum(dense.shape), sum(dense.shape)))
     A[:n_users, n_users:] = dense
@@ -31,7 +32,7 @@ def dense_lightgcn(dense, U, V, n_layers):
     for _ in range(n_layers):
         layer = A @ layer
         layers.append(layer)
-    return torch.stack(layers).mean(0).split([n_users, dense.shape[1]])
+    return torch.stack(layers[first:]).mean(0).split([n_users, dense.shape[1]])
 
 
 @pytest.mark.parametrize("backend", ["numba", "reference"])
@@ -48,6 +49,20 @@ def test_value_and_gradient_agree_with_dense(shape, n_layers, backend):
     )
     for a, b in zip((*out, *got), (*expected, *want), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # weights are kept in float32
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_without_layer_zero(n_layers, backend):
+    dense, graph, U, V = make(13, 7, 0.3, 5, torch.float64)
+    out = propagate(graph, U, V, n_layers, layer_zero=False, backend=backend)
+    expected = dense_lightgcn(dense, U, V, n_layers, first=1)
+    grads = [torch.randn_like(t) for t in (U, V)]
+    got, want = (gradients(tables, grads, (U, V)) for tables in (out, expected))
+    for a, b in zip((*out, *got), (*expected, *want), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ConfigError, match="`n_layers` must be at least 1 without layer 0, got 0"):
+        propagate(graph, U, V, 0, layer_zero=False)
 
 
 def gradients(out, grads, tables):

@@ -23,6 +23,7 @@ from contrarec.losses.functional import (
     infonce,
     kl_to_uniform,
 )
+from graphs import encoder
 
 N_USERS, N_ITEMS, B, N, DIM = 7, 11, 6, 5, 4
 # user u has the items 0, 2, … 2 min(u, 4): one item to five of them
@@ -62,7 +63,7 @@ def batch(seed=0):
 
 def make(name, **overrides):
     spec = LOSSES[name]
-    return spec.loss(
+    loss = spec.loss(
         spec.configure(**overrides),
         n_users=N_USERS,
         n_items=N_ITEMS,
@@ -71,6 +72,9 @@ def make(name, **overrides):
         dim=DIM,
         rng=5,
     )
+    if spec.kind == "graph":  # the views of a step are made before its loss
+        loss.propagate(encoder(*HISTORY, N_ITEMS, dim=DIM))
+    return loss
 
 
 @quick
@@ -111,8 +115,12 @@ def test_row_shift_changes_no_bpr_nor_sl(seed):
     torch.testing.assert_close(moved, sl)
 
 
+# MixRec mixes the first negative of a row with that of another
+UNORDERED = sorted(LOSSES.keys() - {"mixrec"})
+
+
 @quick
-@given(SEEDS, st.sampled_from(sorted(LOSSES)))
+@given(SEEDS, st.sampled_from(UNORDERED))
 def test_permuting_negatives_changes_nothing(seed, name):
     pos, neg = draw(seed)
     loss, rows = make(name), batch(seed)

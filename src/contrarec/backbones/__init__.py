@@ -3,15 +3,20 @@
 import torch
 
 from contrarec.backbones.lightgcn import LightGCN
+from contrarec.backbones.lightgcnpp import LightGCNPlusPlus
 from contrarec.backbones.mf import MF
 from contrarec.backbones.tables import Backbone
 from contrarec.config import BackboneConfig
 from contrarec.data.interactions import Interactions
 from contrarec.errors import ConfigError, unknown
 
-__all__ = ["BACKBONES", "MF", "Backbone", "LightGCN", "build_backbone"]
+__all__ = ["BACKBONES", "MF", "Backbone", "LightGCN", "LightGCNPlusPlus", "build_backbone"]
 
-BACKBONES: dict[str, type[Backbone]] = {"mf": MF, "lightgcn": LightGCN}
+BACKBONES: dict[str, type[Backbone]] = {
+    "mf": MF,
+    "lightgcn": LightGCN,
+    "lightgcn++": LightGCNPlusPlus,
+}
 
 
 def build_backbone(

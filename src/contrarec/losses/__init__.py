@@ -6,6 +6,7 @@ A loss that only scores is a function in `functional`, its settings in `configs`
 
 from contrarec.losses import functional
 from contrarec.losses.adap_tau import AdapTau, AdapTauConfig
+from contrarec.losses.advdrop import AdvDrop, AdvDropConfig
 from contrarec.losses.adversary import (
     EmbeddingHardness,
     MLPHardness,
@@ -13,6 +14,7 @@ from contrarec.losses.adversary import (
     RandomHardness,
 )
 from contrarec.losses.advinfonce import AdvInfoNCE, AdvInfoNCEConfig, adversary_due
+from contrarec.losses.auplus import AUPlus, AUPlusConfig
 from contrarec.losses.base import AdversaryStep, History, Loss, score_loss
 from contrarec.losses.biser import BISER, BISERConfig
 from contrarec.losses.cause import CausE, CausEConfig
@@ -24,9 +26,13 @@ from contrarec.losses.ips import IPS, IPSConfig
 from contrarec.losses.llpauc import LLPAUC, LLPAUCConfig
 from contrarec.losses.macr import MACR, MACRConfig
 from contrarec.losses.mawu import MAWU, MAWUConfig
+from contrarec.losses.mixrec import MixRec, MixRecConfig
+from contrarec.losses.ncl import NCL, NCLConfig
 from contrarec.losses.pid import PID, PIDConfig
 from contrarec.losses.popularity import PopularityConfig, PopularityLoss
 from contrarec.losses.samreg import SAMREG, SAMREGConfig
+from contrarec.losses.sgl import SGL, SGLConfig
+from contrarec.losses.simgcl import SimGCL, SimGCLConfig, XSimGCL, XSimGCLConfig
 from contrarec.losses.sl_at_k import SLAtK, SLAtKConfig
 from contrarec.losses.table import BPR, LOSSES, LossSpec, resolve_loss
 from contrarec.losses.uctrl import UCTRL, UCTRLConfig
@@ -40,11 +46,17 @@ __all__ = [
     "LOSSES",
     "MACR",
     "MAWU",
+    "NCL",
     "PID",
     "SAMREG",
+    "SGL",
     "UCTRL",
+    "AUPlus",
+    "AUPlusConfig",
     "AdapTau",
     "AdapTauConfig",
+    "AdvDrop",
+    "AdvDropConfig",
     "AdvInfoNCE",
     "AdvInfoNCEConfig",
     "AdversaryStep",
@@ -67,17 +79,25 @@ __all__ = [
     "MACRConfig",
     "MAWUConfig",
     "MLPHardness",
+    "MixRec",
+    "MixRecConfig",
+    "NCLConfig",
     "PIDConfig",
     "PopularityConfig",
     "PopularityHardness",
     "PopularityLoss",
     "RandomHardness",
     "SAMREGConfig",
+    "SGLConfig",
     "SLAtK",
     "SLAtKConfig",
+    "SimGCL",
+    "SimGCLConfig",
     "UCTRLConfig",
     "VariationalBPR",
     "VariationalBPRConfig",
+    "XSimGCL",
+    "XSimGCLConfig",
     "adversary_due",
     "functional",
     "resolve_loss",

@@ -50,8 +50,8 @@ class AdversaryStep:
 
     loss: torch.Tensor
     """Mean loss of the batch, detached."""
-    kl: torch.Tensor
-    """`[B]` KL(p ‖ uniform) of each row, detached."""
+    kl: torch.Tensor | None
+    """`[B]` KL(p ‖ uniform) of each row, detached; None if the adversary weighs no negatives."""
 
 
 class Encoder(Protocol):

@@ -10,7 +10,9 @@ from contrarec.config import build
 from contrarec.errors import ConfigError, unknown
 from contrarec.losses import functional
 from contrarec.losses.adap_tau import AdapTau
+from contrarec.losses.advdrop import AdvDrop
 from contrarec.losses.advinfonce import AdvInfoNCE
+from contrarec.losses.auplus import AUPlus
 from contrarec.losses.base import Loss, score_loss
 from contrarec.losses.biser import BISER
 from contrarec.losses.bsl import BSL
@@ -30,9 +32,13 @@ from contrarec.losses.ips import IPS
 from contrarec.losses.llpauc import LLPAUC
 from contrarec.losses.macr import MACR
 from contrarec.losses.mawu import MAWU
+from contrarec.losses.mixrec import MixRec
+from contrarec.losses.ncl import NCL
 from contrarec.losses.pid import PID
 from contrarec.losses.popularity import PopularityLoss
 from contrarec.losses.samreg import SAMREG
+from contrarec.losses.sgl import SGL
+from contrarec.losses.simgcl import SimGCL, XSimGCL
 from contrarec.losses.sl_at_k import SLAtK
 from contrarec.losses.uctrl import UCTRL
 from contrarec.losses.variational_bpr import VariationalBPR
@@ -56,6 +62,8 @@ class LossSpec:
     """What it takes beside scores: item counts, the graph, …"""
     backbones: tuple[str, ...] = ()
     """The backbones it goes with, the usual one first; empty if any."""
+    backbone_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the backbone's config that the name stands for."""
 
     @property
     def config(self) -> type[Any]:
@@ -253,6 +261,66 @@ LOSSES: dict[str, LossSpec] = {
         "two models that weigh clicks by their own predictions and learn from each other",
         "Lee et al., SIGIR 2022 (arXiv 2207.12660)",
         kind="debiasing",
+    ),
+    "sgl": LossSpec(
+        SGL,
+        "BPR and the contrast of two graphs with edges dropped",
+        "Wu et al., SIGIR 2021 (arXiv 2010.10783)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+    ),
+    "simgcl": LossSpec(
+        SimGCL,
+        "BPR and the contrast of two passes with noise in the layers",
+        "Yu et al., SIGIR 2022 (arXiv 2112.08679)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"ego_weight": 0.0},
+    ),
+    "xsimgcl": LossSpec(
+        XSimGCL,
+        "BPR on a noisy pass, contrasted with one of its layers",
+        "Yu et al., TKDE 2023 (arXiv 2209.02544)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"ego_weight": 0.0},
+    ),
+    "ncl": LossSpec(
+        NCL,
+        "BPR and the contrast of layers, and with the centroids of clusters",
+        "Lin et al., WWW 2022 (arXiv 2202.06200)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+    ),
+    "mixrec": LossSpec(
+        MixRec,
+        "BPR, a softmax over mixed negatives and the contrast with mixtures",
+        "Zhang and Zhang, WWW 2025 (arXiv 2501.13579)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"n_layers": 3, "ego_weight": 0.0},
+    ),
+    "au-plus": LossSpec(
+        AUPlus,
+        "alignment, uniformity and the contrast of two passes from noisy tables",
+        "the code of AU+; DirectAU: Wang et al., KDD 2022 (arXiv 2206.12811)",
+        kind="graph",
+        needs="the graph",
+        backbones=("lightgcn",),
+        backbone_defaults={"n_layers": 3},
+    ),
+    "advdrop": LossSpec(
+        AdvDrop,
+        "BPR over two complementary graphs and their contrast, parted by an adversary",
+        "Zhang et al., WWW 2024 (arXiv 2402.13769)",
+        kind="graph",
+        needs="the graph, adversary",
+        backbones=("lightgcn",),
     ),
 }
 

@@ -145,7 +145,7 @@ def fit(
                 stream = state.epoch if phase == "min" else state.adversary_passes + state.part
                 total = torch.tensor(state.losses.get(phase, 0.0), dtype=torch.float64).to(device)
                 with torch.no_grad():
-                    constant = backbone() if phase == "max" else None
+                    constant = loss.propagate(backbone) if phase == "max" else None
                 for batch in sampler.batches(stream, phase, state.step):
                     context: dict[str, Any] = {
                         "users": batch.users,

@@ -13,13 +13,15 @@ def propagate(
     user_vectors: torch.Tensor,
     item_vectors: torch.Tensor,
     n_layers: int,
+    *,
+    layer_zero: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute `contrarec.kernels.propagate.propagate` for `n_layers` ≥ 1.
 
     Layers are kept in the tables' type; sums are accumulated in float32 (float64 in float64).
     """
     users, items = _Propagate.apply(  # type: ignore[no-untyped-call]
-        graph, user_vectors, item_vectors, n_layers
+        graph, user_vectors, item_vectors, n_layers, layer_zero
     )
     return users, items
 
@@ -32,25 +34,33 @@ class _Propagate(torch.autograd.Function):
         users: torch.Tensor,
         items: torch.Tensor,
         n_layers: int,
+        layer_zero: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        ctx.graph, ctx.n_layers = graph, n_layers
-        return _horner(graph, users, items, n_layers)
+        ctx.graph, ctx.n_layers, ctx.layer_zero = graph, n_layers, layer_zero
+        return _horner(graph, users, items, n_layers, layer_zero)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         users, items = grads  # the map is symmetric: its own transpose
-        return None, *_horner(ctx.graph, users, items, ctx.n_layers), None
+        return None, *_horner(ctx.graph, users, items, ctx.n_layers, ctx.layer_zero), None, None
 
 
 def _horner(
-    graph: BipartiteGraph, users: torch.Tensor, items: torch.Tensor, n_layers: int
+    graph: BipartiteGraph,
+    users: torch.Tensor,
+    items: torch.Tensor,
+    n_layers: int,
+    layer_zero: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    base_users, base_items = users.contiguous(), items.contiguous()
-    x_users, x_items = base_users, base_items
+    x_users, x_items = users.contiguous(), items.contiguous()
+    bases: tuple[torch.Tensor | None, torch.Tensor | None] = x_users, x_items
     for layer in range(1, n_layers + 1):
-        divisor = n_layers + 1 if layer == n_layers else 1
+        last = layer == n_layers
+        divisor = n_layers + layer_zero if last else 1
+        if last and not layer_zero:
+            bases = None, None
         x_users, x_items = (
-            row_sums(*graph[:3], x_items, dtype=users.dtype, base=base_users, divisor=divisor),
-            row_sums(*graph[3:], x_users, dtype=items.dtype, base=base_items, divisor=divisor),
+            row_sums(*graph[:3], x_items, dtype=users.dtype, base=bases[0], divisor=divisor),
+            row_sums(*graph[3:], x_users, dtype=items.dtype, base=bases[1], divisor=divisor),
         )
     return x_users, x_items

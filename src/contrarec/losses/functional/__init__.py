@@ -13,6 +13,7 @@ from contrarec.losses.functional.adaptive import (
     sl_at_k,
     user_scales,
 )
+from contrarec.losses.functional.contrast import contrast
 from contrarec.losses.functional.debiasing import (
     macr,
     sam_reg,
@@ -41,6 +42,7 @@ __all__ = [
     "ccl",
     "closed_form_log_p",
     "common_scale",
+    "contrast",
     "drrl",
     "hcl",
     "infonce",
