@@ -30,7 +30,8 @@ class Recommender:
     Args:
         backbone: `mf` or `lightgcn`.
         loss: a name in `contrarec.losses.LOSSES`, or `module:Class`.
-        preset: published settings to start from, such as `coat`; single settings override it.
+        preset: published settings to start from, such as `coat`, or a preset file; single settings
+            override it.
         seed: decides initial weights and batches.
         device: `auto` takes a GPU if there is one, `cpu` or `cuda`.
         **overrides: any setting by name: `tau=0.1`, `lr=1e-3`, `n_neg=64`, `epochs=200`.
@@ -45,7 +46,7 @@ class Recommender:
         backbone: str | None = None,
         loss: str | None = None,
         *,
-        preset: str | None = None,
+        preset: str | Path | None = None,
         seed: int = 0,
         device: str = "auto",
         **overrides: Any,

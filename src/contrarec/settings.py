@@ -94,7 +94,7 @@ def resolve_settings(
     *,
     backbone: str | None = None,
     loss: str | None = None,
-    preset: str | None = None,
+    preset: str | Path | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     seed: int | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
@@ -105,7 +105,8 @@ def resolve_settings(
     Args:
         backbone: its name; if None the file's, or else `mf` or the one that the loss needs.
         loss: its name; the file's or `advinfonce` if None. If both are given they must be the same.
-        preset: published values to start from; backbone and loss pick the row.
+        preset: published values to start from, by name or as a `.toml` file; backbone and loss
+            pick the row.
         overrides: single settings, as a mapping or as `key=value` texts; `lr` finds the section
             that has it, `training.lr` names it.
         seed: base of every random stream; the file's or 0 if None.
@@ -128,7 +129,9 @@ def resolve_settings(
     placed = _placed(overrides, classes)
     layers: list[tuple[str, Mapping[str, Any]]] = [(loss, {"loss": spec.defaults})]
     if preset is not None:
-        layers.append((f"preset {preset!r}", preset_values(preset, backbone, loss, spec.config)))
+        layers.append(
+            (f"preset {str(preset)!r}", preset_values(preset, backbone, loss, spec.config))
+        )
     layers += [(where, file), ("override", placed)]
 
     built: dict[str, Any] = {}

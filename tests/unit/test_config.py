@@ -258,6 +258,13 @@ def test_what_toml_cannot_hold_is_refused_by_name(value: Any) -> None:
         dumps_toml({"odd": value})
 
 
+def test_a_list_of_tables_comes_back() -> None:
+    rows = [{"name": "a", "loss": {"tau": 0.5}}, {}, {"loss": {"k": [1, 2]}}]
+    table = {"source": "x", "row": rows, "in": {"it": [{"deep": {"er": 1}}]}, "none": []}
+    assert tomllib.loads(dumps_toml(table)) == table
+    assert dumps_toml({"row": [{"a": 1}, {"a": 2}]}) == "[[row]]\na = 1\n\n[[row]]\na = 2\n"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -22,7 +22,7 @@ LAYERS = (
     {"config", "tensorfile"},
     {"data", "kernels", "losses", "optimizers", "presets"},
     {"backbones", "foldin", "frames", "sampling", "settings"},
-    {"evaluation"},
+    {"evaluation", "methods"},
     {"runs", "training"},
     {"model"},
     {"recommender"},

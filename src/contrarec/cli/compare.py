@@ -22,15 +22,23 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            metavar="NAME,…", help="Losses; the first is what the others are tested against."
+            metavar="NAME,…",
+            help="Losses by name, patterns such as 'infonce*', or all; the first is what the "
+            "others are tested against.",
         ),
     ],
-    backbones: Annotated[str, typer.Option(metavar="NAME,…", help="Backbones.")] = "mf",
+    backbones: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,…", help="Backbones; each method is run on those that it goes with."
+        ),
+    ] = "mf",
     seeds: Annotated[
         str, typer.Option(metavar="N", help="How many seeds, from 0; or the seeds: 101,102.")
     ] = "5",
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Published settings to start from.")
+        str | None,
+        typer.Option(metavar="NAME", help="Published settings to start from, or a preset file."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -58,8 +66,8 @@ def compare(
     """Train each method with each backbone and seed, and compare them on every test set.
 
     Can be stopped and started again: a finished run is not run again, an unfinished one goes on.
-    The table (comparison.md, .csv and .json) gives mean and standard deviation over seeds, and
-    tests every method against the first one.
+    The table (comparison.md, .csv and .json) gives mean and standard deviation over seeds, tests
+    every method against the first one, and says which methods no other beats significantly.
     """
     with output(as_json) as console:
         chosen = _names(methods, "--methods"), _names(backbones, "--backbones"), _seeds(seeds)
