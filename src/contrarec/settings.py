@@ -197,6 +197,17 @@ def _placed(overrides: Mapping[str, Any] | Iterable[str], classes: Classes) -> d
     return placed
 
 
+def locate_setting(key: str, loss: str) -> str:
+    """Return the full name of an override's setting: `lr` is `training.lr`.
+
+    Raises:
+        ConfigError: it is unknown or ambiguous for this loss.
+    """
+    spec = resolve_loss(loss)
+    classes = {"backbone": BackboneConfig, "loss": spec.config, "training": TrainingConfig}
+    return ".".join(_locate(key, classes))
+
+
 def _locate(key: str, classes: Classes) -> tuple[str, str]:
     """Find the section and field of an override's key."""
     fields = {section: set(field_names(cls)) - {"name"} for section, cls in classes.items()}

@@ -17,7 +17,7 @@ from contrarec.comparison import Comparison, Contrast, Job, Leaders, Row, compar
 from contrarec.comparison.layout import format_contrast
 from contrarec.comparison.leaders import find_leaders
 from contrarec.comparison.measure import Measured, contrasts
-from contrarec.comparison.run import _own
+from contrarec.comparison.run import own_overrides
 from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError
 from contrarec.recommender import Recommender
@@ -190,9 +190,9 @@ def test_data_without_a_test_set_are_refused(data: Dataset, tmp_path: Path) -> N
 def test_a_setting_under_a_name_is_for_that_method_or_backbone_alone() -> None:
     overrides = {"infonce.tau": 0.2, "lr": 0.1, "lightgcn.lr": 0.3, "loss.tau": 0.5}
     names = ("mf", "lightgcn", "infonce", "advinfonce")
-    assert _own(overrides, ("mf", "advinfonce"), names) == {"lr": 0.1, "loss.tau": 0.5}
+    assert own_overrides(overrides, ("mf", "advinfonce"), names) == {"lr": 0.1, "loss.tau": 0.5}
     own = {"lr": 0.3, "loss.tau": 0.5, "tau": 0.2}
-    assert _own(overrides, ("lightgcn", "infonce"), names) == own
+    assert own_overrides(overrides, ("lightgcn", "infonce"), names) == own
 
 
 def measured(*per_user: float) -> Measured:

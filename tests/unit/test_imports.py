@@ -27,6 +27,7 @@ LAYERS = (
     {"model"},
     {"recommender"},
     {"comparison"},
+    {"tuning"},
     {"cli"},
 )
 SIDEWAYS = {

@@ -156,7 +156,7 @@ def test_a_preset_of_ones_own_is_a_file(tmp_path: Path) -> None:
             "backbones = ['mf']\ntraining.lrr = 1",
             r"mine\.toml' \[training\]: unknown setting 'lrr'",
         ),
-        ("backbones = ['mf'\n", r"mine\.toml:2: "),
+        ("backbones = ['mf'\n", r"mine\.toml:1: "),
         (None, r"mine\.toml: No such file"),
     ],
 )

@@ -70,7 +70,7 @@ def compare(
     every method against the first one, and says which methods no other beats significantly.
     """
     with output(as_json) as console:
-        chosen = _names(methods, "--methods"), _names(backbones, "--backbones"), _seeds(seeds)
+        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), _seeds(seeds)
         from contrarec.comparison import compare as run
         from contrarec.config import parse_override
 
@@ -122,7 +122,12 @@ def watch(console: Output, job: "Job") -> Iterator["Hooks | None"]:
             yield hooks
 
 
-def _names(text: str, option: str) -> tuple[str, ...]:
+def names_of(text: str, option: str) -> tuple[str, ...]:
+    """Take names between commas apart.
+
+    Raises:
+        ConfigError: one is empty.
+    """
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise ConfigError(f"{option} must be names between commas, got {text!r}.")

@@ -99,7 +99,7 @@ def compare(
     # every name, setting and folder is looked at before the first run
     fingerprint, jobs = data.fingerprint(), list[Job]()
     for (backbone, method), seed in product(pairs, seeds):
-        own = _own(overrides or {}, (backbone, method), (*backbones, *chosen))
+        own = own_overrides(overrides or {}, (backbone, method), (*backbones, *chosen))
         settings = resolve_settings(
             backbone=backbone, loss=method, preset=preset, overrides=own, seed=seed
         )
@@ -150,10 +150,16 @@ def compare(
     )
 
 
-def _own(
+def own_overrides(
     overrides: Mapping[str, Any], job: tuple[str, str], names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the settings for one (backbone, method), those under its own name last."""
+    """Return the settings for one (backbone, method), those under its own name last.
+
+    Args:
+        overrides: by setting, or by `<method or backbone>.<setting>`.
+        job: the backbone's name and the method's.
+        names: of all backbones and methods.
+    """
     general, own = dict[str, Any](), dict[str, Any]()
     for key, value in overrides.items():
         scope = next((name for name in names if key.startswith(f"{name}.")), None)
