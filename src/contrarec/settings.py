@@ -204,7 +204,7 @@ def locate_setting(key: str, loss: str) -> str:
         ConfigError: it is unknown or ambiguous for this loss.
     """
     spec = resolve_loss(loss)
-    classes = {"backbone": BackboneConfig, "loss": spec.config, "training": TrainingConfig}
+    classes: Classes = {"backbone": BackboneConfig, "loss": spec.config, "training": TrainingConfig}
     return ".".join(_locate(key, classes))
 
 

@@ -294,7 +294,8 @@ def _exact_p_value(difference: Floats) -> float:
 
 def _observed(differences: Floats) -> Floats:
     """Return the size of each column's sum, less what equal sums may differ by from rounding."""
-    return np.abs(differences.sum(0)) - 1e-12 * np.abs(differences).sum(0)
+    observed: Floats = np.abs(differences.sum(0)) - 1e-12 * np.abs(differences).sum(0)
+    return observed
 
 
 def _flipped_sums(differences: Floats, flips: NDArray[np.integer]) -> Floats:

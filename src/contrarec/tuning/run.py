@@ -13,6 +13,7 @@ from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError
 from contrarec.files import write_text
 from contrarec.methods import choose_methods
+from contrarec.model import resolve_device
 from contrarec.recommender import Recommender
 from contrarec.settings import Settings, locate_setting, resolve_settings
 from contrarec.training.loop import Hooks, Metrics
@@ -102,6 +103,7 @@ def tune(
         KeyboardInterrupt: training was interrupted; the same call goes on.
     """
     load_optuna()
+    resolve_device(device)
     chosen = choose_methods(methods, backbones)
     if trials < 1:
         raise ConfigError(f"`trials` must be at least 1, got {trials}.")
