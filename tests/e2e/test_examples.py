@@ -42,7 +42,7 @@ def test_a_loss_of_ones_own_takes_part_everywhere(
     name = "own_loss:HardestHinge"
     assert {"training.lr", "training.l2"} == set(search_space(name))
     data = cr.synthetic.synthesize(
-        cr.synthetic.SyntheticConfig(n_users=60, n_items=40), seed=0
+        cr.synthetic.SyntheticConfig(n_users=60, n_items=40, n_preferred=10), seed=0
     ).dataset
     small = {"epochs": 2, "eval_every": 1, "dim": 8, f"{name}.margin": 0.7}
     compared = compare(data, ["bpr", name], seeds=[0], out=tmp_path, overrides=small)
