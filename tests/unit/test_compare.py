@@ -176,18 +176,19 @@ def test_all_pairs_at_once_equal_each_alone():
     assert tests[0, 3].p_value == 1
 
 
-def test_what_paired_tests_are_by_hand():
+@pytest.mark.parametrize("n", [40, 64])  # 64 are two words of random bits to the last one
+def test_what_paired_tests_are_by_hand(n):
     """Against a plain loop over resamples and flips, with the random numbers drawn again."""
     rng = np.random.default_rng(6)
-    table = rng.random((40, 3))
+    table = rng.random((n, 3))
     found = paired_tests(table, n_flips=200, n_resamples=100, rng=9)[0, 2]
     again = np.random.default_rng(9)
     difference = table[:, 2] - table[:, 0]
-    means = [difference[again.integers(40, size=40)].mean() for _ in range(100)]
+    means = [difference[again.integers(n, size=n)].mean() for _ in range(100)]
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
     as_large = 0
     for _ in range(200):
-        bits = np.unpackbits(np.frombuffer(again.bytes(8), np.uint8), count=40)
+        bits = np.unpackbits(np.frombuffer(again.bytes(8), np.uint8), count=n)
         as_large += abs((difference * (1 - 2.0 * bits)).sum()) >= abs(difference.sum())
     assert found.p_value == (1 + as_large) / 201
 

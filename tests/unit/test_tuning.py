@@ -1,11 +1,13 @@
 """Tuning: the spaces, the search and its resumption, and that no test set is looked at."""
 
 import os
+import shutil
 import signal
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from contrarec.recommender import Recommender
 from contrarec.settings import resolve_settings
 from contrarec.training import loop
 from contrarec.training.loop import Hooks
-from contrarec.tuning import Range, Trial, search_space, tune
+from contrarec.tuning import Finding, Range, Trial, search_space, tune
 from contrarec.tuning.spaces import _FILE, Choice, Space
 from contrarec.tuning.study import open_storage, search
 
@@ -50,7 +52,7 @@ def test_no_range_is_without_a_loss() -> None:
     known = {field.name for spec in LOSSES.values() for field in fields(spec.config)}
     assert set(SPACES["loss"]) <= known
     for row in SPACES["row"]:
-        assert row["for_loss"] in LOSSES
+        assert any(fnmatchcase(name, row["for_loss"]) for name in LOSSES), row
         assert set(row) <= {"for_loss", "loss", "training"}
 
 
@@ -339,6 +341,34 @@ def test_what_is_set_is_not_searched(tmp_path: Path) -> None:
     assert (infonce.settings.loss.tau, bpr.settings.training.lr) == (0.5, 0.02)
     with pytest.raises(ConfigError, match=r"'mf-infonce' was made with other settings"):
         tune(toy_data(), ["infonce"], trials=1, out=tmp_path, overrides=FAST | {"tau": 0.5})
+
+
+def test_other_data_are_refused_and_fewer_trials_are_the_first_of_many(
+    tuned: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tuned, copy)
+    data = toy_data()
+    other = replace(data, valid=replace(data.tests["ood"], name="valid"))
+    assert other.fingerprint() == data.fingerprint()
+    with pytest.raises(ConfigError, match=r"copy: its study 'mf-infonce' was made with other data"):
+        tune(other, ["infonce"], out=copy, **ARGUMENTS)
+    found = tune(data, ["infonce"], out=copy, **ARGUMENTS | {"trials": 2})
+    assert found.findings[0].trials == 2
+    first = trials_of(copy)[0][:2]
+    assert found.findings[0].valid == max(trial[3] for trial in first)
+
+
+def test_a_row_has_what_was_searched_and_what_is_no_default() -> None:
+    settings = resolve_settings(loss="infonce-kneg", overrides={"epochs": 7, "tau": 0.1})
+    finding = Finding(
+        backbone="mf", method="infonce-kneg", trial=1, valid=0.5, best_epoch=3, trials=4, pruned=1,
+        seconds=2.0, values={"training.lr": 1e-3, "loss.tau": 0.1}, settings=settings,
+    )  # fmt: skip
+    row = finding.row()
+    assert row["training"] == {"lr": 1e-3, "epochs": 7}  # lr is the default, but was chosen
+    assert row["loss"] == {"tau": 0.1}  # k_neg = 64 is what the name stands for
+    assert "backbone" not in row
 
 
 def test_a_method_whose_trials_all_fail_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
