@@ -15,7 +15,7 @@ from typing import Any
 
 from svg_plots import curves, ratio_bars, stacked_bars
 
-from contrarec.comparison.table import markdown_table
+from contrarec.comparison.layout import markdown_table
 from contrarec.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from contrarec.comparison.table import decimal, markdown_table
+from contrarec.comparison.layout import decimal, markdown_table
 
 COLUMNS = [
     "started", "commit", "machine", "threads", "data", "interactions", "library", "version",

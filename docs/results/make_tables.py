@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from contrarec.comparison.table import decimal, format_difference, format_mean, markdown_table
+from contrarec.comparison.layout import decimal, format_difference, format_mean, markdown_table
 from contrarec.files import write_text
 
 HERE = Path(__file__).resolve().parent

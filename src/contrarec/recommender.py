@@ -32,10 +32,11 @@ class Recommender:
     """Train a backbone under a loss, evaluate it, recommend.
 
     Args:
-        backbone: `mf` or `lightgcn`; none for a baseline.
+        backbone: a name in `contrarec.backbones.BACKBONES`; none for a baseline.
         loss: a name in `contrarec.losses.LOSSES`, `module:Class`, or a baseline: a name in
             `contrarec.baselines.BASELINES`.
-        preset: published settings to start from, such as `coat`; single settings override it.
+        preset: published settings to start from, such as `coat`, or a preset file; single settings
+            override it.
         seed: decides initial weights and batches.
         device: `auto` takes a GPU if there is one, `cpu` or `cuda`; a baseline stays on the CPU.
         **overrides: any setting by name: `tau=0.1`, `lr=1e-3`, `n_neg=64`, `epochs=200`.
@@ -50,7 +51,7 @@ class Recommender:
         backbone: str | None = None,
         loss: str | None = None,
         *,
-        preset: str | None = None,
+        preset: str | Path | None = None,
         seed: int = 0,
         device: str = "auto",
         **overrides: Any,

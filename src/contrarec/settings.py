@@ -60,7 +60,7 @@ class Settings:
         wanted = resolve_method(self.loss_name).config
         rule = f"be a {wanted.__name__} for {self.loss_name!r}"
         require(isinstance(self.loss, wanted), "loss", rule, self.loss)
-        fitting = _fitting(self.loss_name)
+        fitting = fitting_backbones(self.loss_name)
         if fitting and self.backbone.name not in fitting and self.loss_name not in BASELINES:
             raise ConfigError(
                 f"{self.loss_name!r} goes with {' or '.join(fitting)}, got "
@@ -124,14 +124,14 @@ def without_idle(overrides: Mapping[str, Any], loss: str) -> dict[str, Any]:
         ConfigError: a key is unknown or ambiguous.
     """
     classes = _classes(resolve_method(loss).config)
-    return {k: v for k, v in overrides.items() if not _is_idle(loss, *_locate(k, classes))}
+    return {k: v for k, v in overrides.items() if not is_idle(loss, *_locate(k, classes))}
 
 
 def resolve_settings(
     *,
     backbone: str | None = None,
     loss: str | None = None,
-    preset: str | None = None,
+    preset: str | Path | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     seed: int | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
@@ -143,7 +143,8 @@ def resolve_settings(
         backbone: its name; if None the file's, or else `mf` or what the loss needs: `none` for a
             baseline, `lightgcn` for a graph contrast.
         loss: its name; the file's or `advinfonce` if None. If both are given they must be the same.
-        preset: published values to start from; backbone and loss pick the row.
+        preset: published values to start from, by name or as a `.toml` file; backbone and loss
+            pick the row.
         overrides: single settings, as a mapping or as `key=value` texts; `lr` finds the section
             that has it, `training.lr` names it.
         seed: base of every random stream; the file's or 0 if None.
@@ -162,7 +163,7 @@ def resolve_settings(
     placed = _placed(overrides, classes)
     for section, values in placed.items():
         for name in values:
-            if _is_idle(loss, section, name):
+            if is_idle(loss, section, name):
                 raise ConfigError(
                     f"override '{section}.{name}': means nothing to {loss!r}, which takes no "
                     "steps and has no backbone."
@@ -172,10 +173,10 @@ def resolve_settings(
         layers.append((loss, {"loss": spec.defaults, "backbone": spec.backbone_defaults}))
     if preset is not None:
         published = {
-            section: {key: v for key, v in values.items() if not _is_idle(loss, section, key)}
+            section: {key: v for key, v in values.items() if not is_idle(loss, section, key)}
             for section, values in preset_values(preset, backbone, loss, spec.config).items()
         }
-        layers.append((f"preset {preset!r}", published))
+        layers.append((f"preset {str(preset)!r}", published))
     layers += [(where, file), ("override", placed)]
 
     built: dict[str, Any] = {}
@@ -192,7 +193,7 @@ def _classes(loss: type[Any]) -> Classes:
     return {"backbone": BackboneConfig, "loss": loss, "training": TrainingConfig}
 
 
-def _is_idle(loss: str, section: str, name: str) -> bool:
+def is_idle(loss: str, section: str, name: str) -> bool:
     """Whether a setting means nothing to a loss: a baseline takes no steps and has no backbone."""
     return loss in BASELINES and section != "loss" and name not in _MEASURES
 
@@ -225,11 +226,11 @@ def _names(
     if loss is None:
         loss = DEFAULT_LOSS if file_loss is None else file_loss
     backbone = file_backbone if backbone is None else backbone
-    usual = (*_fitting(loss), BackboneConfig.name)[0]
+    usual = (*fitting_backbones(loss), BackboneConfig.name)[0]
     return usual if backbone is None else backbone, loss
 
 
-def _fitting(loss: str) -> tuple[str, ...]:
+def fitting_backbones(loss: str) -> tuple[str, ...]:
     """Return the backbones that a method goes with, the usual one first; none of them if any."""
     return (NO_BACKBONE,) if loss in BASELINES else resolve_loss(loss).backbones
 
@@ -246,6 +247,15 @@ def _placed(overrides: Mapping[str, Any] | Iterable[str], classes: Classes) -> d
         section, name = _locate(key, classes)
         placed[section][name] = value
     return placed
+
+
+def locate_setting(key: str, loss: str) -> str:
+    """Return the full name of an override's setting: `lr` is `training.lr`.
+
+    Raises:
+        ConfigError: it is unknown or ambiguous for this loss.
+    """
+    return ".".join(_locate(key, _classes(resolve_method(loss).config)))
 
 
 def _locate(key: str, classes: Classes) -> tuple[str, str]:

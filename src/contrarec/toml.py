@@ -13,6 +13,8 @@ from contrarec.errors import ConfigError
 def dumps_toml(values: Mapping[str, Any]) -> str:
     """Write nested tables of plain values as TOML; None is left out, floats survive exactly.
 
+    A list of mappings becomes an array of tables, `[[key]]`.
+
     >>> print(dumps_toml({"seed": 0, "loss": {"name": "infonce", "tau": 0.1}}), end="")
     seed = 0
     <BLANKLINE>
@@ -26,16 +28,31 @@ def dumps_toml(values: Mapping[str, Any]) -> str:
     return "\n".join(_tables(values, ()))
 
 
-def _tables(values: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+def _tables(
+    values: Mapping[str, Any], path: tuple[str, ...], *, in_array: bool = False
+) -> list[str]:
+    nested = {key: value for key, value in values.items() if _is_nested(value)}
     lines = [
         f"{_key(key)} = {_toml(value, key)}\n"
         for key, value in values.items()
-        if key not in tables and value is not None
+        if key not in nested and value is not None
     ]
-    header = f"[{'.'.join(map(_key, path))}]\n" if path and (lines or not tables) else ""
+    name = ".".join(map(_key, path))
+    header = f"[[{name}]]\n" if in_array else f"[{name}]\n"
+    if not path or not (in_array or lines or not nested):
+        header = ""
     blocks = [header + "".join(lines)] if header or lines else []
-    return blocks + [text for key in tables for text in _tables(tables[key], (*path, key))]
+    for key, value in nested.items():
+        parts = [value] if isinstance(value, Mapping) else value
+        for part in parts:
+            blocks += _tables(part, (*path, key), in_array=isinstance(value, list))
+    return blocks
+
+
+def _is_nested(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(part, Mapping) for part in value)
+    return isinstance(value, Mapping)
 
 
 def _key(key: str) -> str:

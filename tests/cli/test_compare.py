@@ -76,6 +76,26 @@ def test_the_table_as_text(
     assert (tmp_path / "runs" / "compare-thirds" / "mf-bpr-7" / "result.json").is_file()
 
 
+def test_a_preset_file_and_a_pattern(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset, out = tmp_path / "mine.toml", tmp_path / "out"
+    preset.write_text(
+        "backbones = ['mf']\ntraining.l2 = 0.25\n[[row]]\nfor_loss = 'infonce-k*'\nloss.tau = 7\n",
+        encoding="utf-8",
+    )
+    grid = ["--methods", "infonce,infonce-k*", "--seeds", "1", "--preset", str(preset)]
+    assert main(["compare", str(folder), *grid, *FAST, "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["preset"] == str(preset)
+    assert found["methods"] == ["infonce", "infonce-kneg"]
+    assert {leaders["metric"] for leaders in found["leaders"]} == {"recall@20", "ndcg@20"}
+    config = (out / "mf-infonce-kneg-0" / "config.toml").read_text(encoding="utf-8")
+    assert "tau = 7.0\n" in config
+    assert "l2 = 0.25\n" in config
+    assert "tau = 0.1\n" in (out / "mf-infonce-0" / "config.toml").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -86,6 +106,8 @@ def test_the_table_as_text(
         (["--methods", "bpr", "--backbones", "mff"], "did you mean 'mf'?"),
         (["--methods", "bpr", "--set", "lrr=1"], "unknown setting 'lrr'"),
         (["--methods", "bpr", "--preset", "coats"], "'coats'"),
+        (["--methods", "bpr", "--preset", "no.toml"], "no.toml: No such file"),
+        (["--methods", "infonse*"], "no name matches 'infonse*'"),
         (["--methods", "bpr", "--device", "tpu"], "`device` must be auto, cpu or cuda"),
         ([], "--methods"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from contrarec.errors import ConfigError, DataError
 from contrarec.evaluation import compare
-from contrarec.evaluation.compare import bootstrap_interval, holm, paired_test
+from contrarec.evaluation.compare import bootstrap_interval, holm, paired_test, paired_tests
 
 
 def test_interval_of_known_values():
@@ -157,6 +157,40 @@ def test_rows_are_aligned_by_user():
 def test_users_that_do_not_count_are_left_out():
     a, b = np.array([0.5, np.nan, 0.7]), np.array([0.4, np.nan, 0.9])
     assert paired_test(a, b) == paired_test(a[[0, 2]], b[[0, 2]])
+
+
+def test_all_pairs_at_once_equal_each_alone():
+    rng = np.random.default_rng(5)
+    table = rng.integers(3, size=(90, 6)) / 3
+    table[70:, 1] = table[70:, 0]  # 1 against 0: fewer differences, and fewer words of random bits
+    table[:, 2] = table[:, 0]
+    table[:7, 2] += 0.25  # few enough to be tested exactly
+    table[:, 3] = table[:, 0]  # no difference at all
+    tests = paired_tests(table, n_flips=400, n_resamples=300, rng=3)
+    assert len(tests) == 15
+    for (i, j), found in tests.items():
+        alone = paired_test(table[:, j], table[:, i], n_flips=400, n_resamples=300, rng=3)
+        assert found.p_value == alone.p_value, (i, j)
+        assert found.to_dict() == pytest.approx(alone.to_dict(), abs=1e-12)
+    assert tests[0, 2].p_value == 2 / 2**7
+    assert tests[0, 3].p_value == 1
+
+
+@pytest.mark.parametrize("n", [40, 64])  # 64 are two words of random bits to the last one
+def test_what_paired_tests_are_by_hand(n):
+    """Against a plain loop over resamples and flips, with the random numbers drawn again."""
+    rng = np.random.default_rng(6)
+    table = rng.random((n, 3))
+    found = paired_tests(table, n_flips=200, n_resamples=100, rng=9)[0, 2]
+    again = np.random.default_rng(9)
+    difference = table[:, 2] - table[:, 0]
+    means = [difference[again.integers(n, size=n)].mean() for _ in range(100)]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    as_large = 0
+    for _ in range(200):
+        bits = np.unpackbits(np.frombuffer(again.bytes(8), np.uint8), count=n)
+        as_large += abs((difference * (1 - 2.0 * bits)).sum()) >= abs(difference.sum())
+    assert found.p_value == (1 + as_large) / 201
 
 
 def test_holm_equals_closed_testing():

@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contrarec.comparison import Comparison, Contrast, Job, Row, compare
+from contrarec.comparison import Comparison, Contrast, Job, Leaders, Row, compare
+from contrarec.comparison.layout import format_contrast
+from contrarec.comparison.leaders import find_leaders
 from contrarec.comparison.measure import Measured, contrasts
-from contrarec.comparison.run import _own
-from contrarec.comparison.table import format_contrast
+from contrarec.comparison.run import own_overrides
 from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError
 from contrarec.recommender import Recommender
@@ -189,9 +190,9 @@ def test_data_without_a_test_set_are_refused(data: Dataset, tmp_path: Path) -> N
 def test_a_setting_under_a_name_is_for_that_method_or_backbone_alone() -> None:
     overrides = {"infonce.tau": 0.2, "lr": 0.1, "lightgcn.lr": 0.3, "loss.tau": 0.5}
     names = ("mf", "lightgcn", "infonce", "advinfonce")
-    assert _own(overrides, ("mf", "advinfonce"), names) == {"lr": 0.1, "loss.tau": 0.5}
+    assert own_overrides(overrides, ("mf", "advinfonce"), names) == {"lr": 0.1, "loss.tau": 0.5}
     own = {"lr": 0.3, "loss.tau": 0.5, "tau": 0.2}
-    assert _own(overrides, ("lightgcn", "infonce"), names) == own
+    assert own_overrides(overrides, ("lightgcn", "infonce"), names) == own
 
 
 def measured(*per_user: float) -> Measured:
@@ -267,6 +268,83 @@ def test_a_method_without_a_backbone_meets_those_of_every_backbone() -> None:
     assert [c.p_holm for c in made if c.against == "pop"] == [0.75] * 3
 
 
+def test_a_method_that_goes_with_one_backbone_is_tested_there_alone() -> None:
+    found = {
+        ("mf", "a"): [measured(0.0, 0.0)],
+        ("lightgcn", "a"): [measured(0.0, 0.0)],
+        ("lightgcn", "b"): [measured(0.1, 0.1)],
+    }
+    made = list(contrasts(found, ["mf", "lightgcn"], ["a", "b"]))
+    assert [(c.backbone, c.method, c.against) for c in made] == [
+        ("lightgcn", "b", "a"),
+        ("lightgcn", "a", "b"),
+    ]
+
+
+def one_value(backbone: str, method: str, ood: float, shifted: float) -> Row:
+    values = {"ood": {"recall@20": (ood,)}, "shifted": {"recall@20": (shifted,)}}
+    return Row(backbone=backbone, method=method, runs=(), values=values)
+
+
+def contrast(method: str, against: str, difference: float, p_holm: float, **place: str) -> Contrast:
+    where = {"backbone": "mf", "test": "ood", "metric": "recall@20"} | place
+    return Contrast(
+        method=method, against=against, difference=difference, low=0.0, high=0.0, p=0.01,
+        p_holm=p_holm, **where,
+    )  # fmt: skip
+
+
+def test_leaders_by_hand() -> None:
+    rows = [
+        one_value("mf", "a", 0.30, 0.1),
+        one_value("mf", "b", 0.40, 0.2),
+        one_value("mf", "c", 0.35, 0.3),
+        one_value("mf", "d", 0.20, 0.4),
+        one_value("lightgcn", "a", 0.9, 0.9),
+    ]
+    made = [
+        contrast("b", "a", 0.10, 0.05),  # just significant: a is out
+        contrast("a", "b", -0.10, 0.001),  # a is worse: says nothing against b
+        contrast("b", "c", 0.05, 0.051),  # just not: c stays
+        contrast("b", "d", 0.20, 0.06),
+        contrast("c", "d", 0.15, 0.01),  # beaten by another than the best: d is out
+        contrast("d", "c", 0.10, 0.01, test="shifted"),  # on the other test set alone
+        contrast("d", "b", 0.2, 0.01, test="shifted", metric="ndcg@20"),  # another metric
+        contrast("d", "b", 0.2, 0.01, test="shifted", backbone="lightgcn"),  # another backbone
+    ]
+    found = {(f.backbone, f.test): f for f in find_leaders(rows, made, ["recall@20"])}
+    assert set(found) == {(b, t) for b in ("mf", "lightgcn") for t in ("ood", "shifted")}
+    assert found["mf", "ood"] == Leaders(
+        backbone="mf", test="ood", metric="recall@20", best="b", methods=("b", "c")
+    )
+    assert (found["mf", "shifted"].best, found["mf", "shifted"].methods) == ("d", ("d", "b", "a"))
+    assert found["lightgcn", "ood"].methods == ("a",)
+
+
+def test_the_leaders_are_in_every_file(table: Comparison) -> None:
+    found = table.to_dict()
+    assert (found["leaders"][0]["best"], found["leaders"][0]["methods"]) == ("b", ("b",))
+    assert found["monitor"] == "recall@20"
+    assert "at most 0.05" in found["definitions"]["leaders"]
+    assert "Leaders on recall@20, mf: **b** (the best)." in table.to_markdown()
+    lines = list(csv.DictReader(table.to_csv().splitlines()))
+    marks = {(line["method"], line["metric"]): (line["best"], line["leader"]) for line in lines}
+    assert marks["a", "recall@20"] == ("False", "False")
+    assert marks["b", "ndcg@20"] == ("True", "True")
+    assert marks["a", "hit@20"] == ("", "")  # a metric without tests
+
+
+def test_the_tables_are_sorted_by_the_metric_that_picks_epochs(table: Comparison) -> None:
+    order = [line.split()[3] for line in table.to_markdown().splitlines() if line[:4] == "| mf"]
+    assert order == ["b", "a"]
+    assert [entry["method"] for entry in table.to_dict()["rows"]] == ["a", "b"]
+    swapped = {"recall@20": (0.9, 0.9), "ndcg@20": (0.1, 0.1), "hit@20": (0.1, 0.1)}
+    rows = (replace(table.rows[0], values={"ood": swapped}), table.rows[1])
+    by_ndcg = replace(table, monitor="ndcg@20", rows=rows).to_markdown()
+    order = [line.split()[3] for line in by_ndcg.splitlines() if line[:4] == "| mf"]
+    assert order == ["b", "a"]
+
+
 def row(method: str, values: tuple[float, ...]) -> Row:
     runs = (
         {"seed": 0, "best_epoch": 3, "epochs": 5, "seconds": 10.0, "stopped": "patience"},
@@ -286,9 +364,11 @@ def table() -> Comparison:
         methods=("a", "b"),
         backbones=("mf",),
         seeds=(0, 1),
+        monitor="recall@20",
         headline=("recall@20", "ndcg@20"),
         n_users={"ood": 7},
         n_resamples=10,
+        n_flips=20,
         rows=(row("a", (0.2, 0.4)), row("b", (0.5, 0.5))),
         contrasts=tuple(
             Contrast(
@@ -319,7 +399,7 @@ def test_the_files_say_the_same(table: Comparison, tmp_path: Path) -> None:
     ]
     markdown = (tmp_path / "new" / "comparison.md").read_text(encoding="utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.split("\n")]
-    head, _, a, b = (line for line in lines if line)
+    head, _, b, a = (line for line in lines if len(line) > 1)  # the best first
     assert dict(zip(head, a, strict=True)) == {
         "backbone": "mf",
         "method": "a",
@@ -332,6 +412,7 @@ def test_the_files_say_the_same(table: Comparison, tmp_path: Path) -> None:
         "best epoch": "4",
         "epochs": "12",
     }
+    assert dict(zip(head, b, strict=True))["recall@20"] == "**.5000 ± .0000**"
     assert dict(zip(head, b, strict=True))["Δ recall@20"] == "+.2000 [−.1000, +.3000] p .040"
     with (tmp_path / "new" / "comparison.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -240,7 +240,9 @@ values = scalars | st.lists(scalars | st.lists(scalars, max_size=2), max_size=3)
 keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 tables = st.recursive(
     st.dictionaries(keys, values, max_size=4),
-    lambda inner: st.dictionaries(keys, values | inner, max_size=3),
+    lambda inner: st.dictionaries(
+        keys, values | inner | st.lists(inner, min_size=1, max_size=2), max_size=3
+    ),
     max_leaves=5,
 )
 
@@ -253,6 +255,8 @@ def test_toml_written_is_read_back_exactly(table: dict[str, Any]) -> None:
 
 
 def sort(value: Any) -> Any:
+    if isinstance(value, list):
+        return [sort(part) for part in value]
     return {key: sort(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
@@ -264,10 +268,17 @@ def test_numpy_floats_are_written_as_numbers() -> None:
     assert dumps_toml({"a": np.float64(0.1)}) == "a = 0.1\n"
 
 
-@pytest.mark.parametrize("value", [b"x", {1, 2}, np.zeros(2), [None], 1j, [{"a": 1}]])
+@pytest.mark.parametrize("value", [b"x", {1, 2}, np.zeros(2), [None], 1j, [{"a": 1}, 2]])
 def test_what_toml_cannot_hold_is_refused_by_name(value: Any) -> None:
     with pytest.raises(ConfigError, match="`odd`: a TOML file cannot hold"):
         dumps_toml({"odd": value})
+
+
+def test_a_list_of_tables_comes_back() -> None:
+    rows = [{"name": "a", "loss": {"tau": 0.5}}, {}, {"loss": {"k": [1, 2]}}]
+    table = {"source": "x", "row": rows, "in": {"it": [{"deep": {"er": 1}}]}, "none": []}
+    assert tomllib.loads(dumps_toml(table)) == table
+    assert dumps_toml({"row": [{"a": 1}, {"a": 2}]}) == "[[row]]\na = 1\n\n[[row]]\na = 2\n"
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,12 @@ LAYERS = (
     {"evaluation"},
     {"baselines"},
     {"backbones", "foldin", "frames", "sampling", "settings"},
+    {"methods"},
     {"runs", "training"},
     {"fitted", "model"},
     {"recommender"},
     {"comparison"},
+    {"tuning"},
     {"cli"},
 )
 SIDEWAYS = {

@@ -126,6 +126,48 @@ def test_the_later_row_of_a_preset_wins(tmp_path: Path, monkeypatch: pytest.Monk
     assert resolve_settings(preset="mine", loss="advinfonce").loss.tau == 4.0
 
 
+def test_a_preset_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "backbones = ['mf']\ntraining.lr = 0.5\ntuned.trials = 3\n[[row]]\nfor_loss = 'infonce'\n"
+        "loss.tau = 3\nloss.k_neg = 2\ntuned.valid = 0.1\n"
+    )
+    for preset in (path, str(path)):
+        settings = resolve_settings(preset=preset, loss="infonce", overrides={"k_neg": 4})
+        assert (settings.training.lr, settings.loss.tau, settings.loss.k_neg) == (0.5, 3.0, 4.0)
+    other = resolve_settings(preset=path, loss="infonce-kneg")
+    assert (other.training.lr, other.loss.tau) == (0.5, 0.1)
+    with pytest.raises(ConfigError, match=r"mine\.toml': unknown backbone 'lightgcn'"):
+        resolve_settings(preset=path, backbone="lightgcn")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"mine\.toml: `backbones` must list the backbones .* got None"),
+        ("backbones = 'mf'", r"`backbones` must list the backbones .* got 'mf'"),
+        ("backbones = ['mf']\nrows = 1", r"mine\.toml: unknown key 'rows' \(did you mean 'row'"),
+        ("backbones = ['mf']\nrow = 1", r"`row` must be tables, \[\[row\]\], got 1"),
+        ("backbones = ['mf']\nrow = [1]", r"mine\.toml \[\[row\]\]: must be a table, got 1"),
+        ("backbones = ['mf']\nloss = 1", r"`loss` must be a table, \[loss\], got 1"),
+        ("backbones = ['mf']\n[[row]]\nfor_los = '*'", r"\[\[row\]\]: unknown key 'for_los'"),
+        ("backbones = ['mf']\n[[row]]\nfor_loss = 1", r"`for_loss` must be a text, got 1"),
+        (
+            "backbones = ['mf']\ntraining.lrr = 1",
+            r"mine\.toml' \[training\]: unknown setting 'lrr'",
+        ),
+        ("backbones = ['mf'\n", r"mine\.toml:1: "),
+        (None, r"mine\.toml: No such file"),
+    ],
+)
+def test_a_file_that_is_no_preset(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        resolve_settings(preset=path)
+
+
 # layers ------------------------------------------------------------------------------------------
 
 

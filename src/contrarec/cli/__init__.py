@@ -12,7 +12,9 @@ import typer
 from contrarec.cli.console import INTERRUPTED
 from contrarec.errors import ContrarecError
 
-_COMMANDS = ("train", "evaluate", "compare", "recommend", "similar", "demo", "doctor")
+_COMMANDS = (
+    "train", "evaluate", "methods", "tune", "compare", "recommend", "similar", "demo", "doctor",
+)  # fmt: skip
 """In the order of the help; each is a function of the same name in a module of the same name."""
 
 app = typer.Typer(

@@ -23,18 +23,23 @@ def compare(
         str,
         typer.Option(
             metavar="NAME,…",
-            help="Losses, and baselines (popularity, itemknn, ease, als); the first is what the "
+            help="Losses and baselines by name, patterns such as 'infonce*', or all; the first is "
+            "what the "
             "others are tested against.",
         ),
     ],
     backbones: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Backbones; a baseline has none.")
+        str,
+        typer.Option(
+            metavar="NAME,…", help="Backbones; each method is run on those that it goes with."
+        ),
     ] = "mf",
     seeds: Annotated[
         str, typer.Option(metavar="N", help="How many seeds, from 0; or the seeds: 101,102.")
     ] = "5",
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Published settings to start from.")
+        str | None,
+        typer.Option(metavar="NAME", help="Published settings to start from, or a preset file."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -62,11 +67,11 @@ def compare(
     """Train each method with each backbone and seed, and compare them on every test set.
 
     Can be stopped and started again: a finished run is not run again, an unfinished one goes on.
-    The table (comparison.md, .csv and .json) gives mean and standard deviation over seeds, and
-    tests every method against the first one.
+    The table (comparison.md, .csv and .json) gives mean and standard deviation over seeds, tests
+    every method against the first one, and says which methods no other beats significantly.
     """
     with output(as_json) as console:
-        chosen = _names(methods, "--methods"), _names(backbones, "--backbones"), _seeds(seeds)
+        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), _seeds(seeds)
         from contrarec.comparison import compare as run
         from contrarec.config import parse_override
 
@@ -118,7 +123,12 @@ def watch(console: Output, job: "Job") -> Iterator["Hooks | None"]:
             yield hooks
 
 
-def _names(text: str, option: str) -> tuple[str, ...]:
+def names_of(text: str, option: str) -> tuple[str, ...]:
+    """Take names between commas apart.
+
+    Raises:
+        ConfigError: one is empty.
+    """
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise ConfigError(f"{option} must be names between commas, got {text!r}.")

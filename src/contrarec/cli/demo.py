@@ -129,7 +129,7 @@ def _recommend(
 
 
 def _text(data: "Dataset", comparison: "Comparison", result: dict[str, Any]) -> str:
-    from contrarec.comparison.table import format_difference
+    from contrarec.comparison.layout import format_difference
 
     metrics = comparison.headline
     rows = [["backbone", "loss", *(f"{test} {name}" for test in data.tests for name in metrics)]]

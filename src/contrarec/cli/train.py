@@ -56,7 +56,10 @@ def train(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Published settings: coat, kuairec, tencent, yahoo-r3."),
+        typer.Option(
+            metavar="NAME",
+            help="Published settings: coat, kuairec, tencent, yahoo-r3; or a preset file (.toml).",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file.")

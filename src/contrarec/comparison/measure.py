@@ -1,9 +1,8 @@
 """Measuring the runs of a comparison: per-user values, kept with each run, and tests on them."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +14,16 @@ from contrarec import runs
 from contrarec.comparison.table import Contrast, Row
 from contrarec.config import NO_BACKBONE
 from contrarec.data.dataset import Dataset
-from contrarec.evaluation.compare import holm, paired_test
+from contrarec.evaluation.compare import holm, paired_tests
 from contrarec.recommender import Recommender
 from contrarec.tensorfile import load_tensors, save_tensors
 
 HEADLINE = ("recall", "ndcg")
 """Kinds of metrics that are tested, at the cutoff of the metric that picks the best epoch."""
 RESAMPLES = 4_000
-"""Bootstrap samples behind each interval, and sign flips behind each p-value."""
+"""Bootstrap samples behind each interval."""
+FLIPS = 10_000
+"""Sign flips behind each p-value."""
 
 _CACHE = "per_user.safetensors"
 
@@ -115,37 +116,31 @@ def contrasts(
             for pair, measured in found.items()
         }
         pairs: list[Contrast] = []
-        for backbone, one, other in _rivals(averages, backbones, methods):
-            theirs, ours = (
-                averages[backbone if (backbone, method) in averages else NO_BACKBONE, method]
-                for method in (one, other)
-            )
-            outcome = paired_test(ours, theirs, n_resamples=RESAMPLES)
-            contrast = Contrast(
-                backbone=backbone,
-                method=other,
-                against=one,
-                test=test,
-                metric=metric,
-                difference=outcome.difference,
-                low=outcome.low,
-                high=outcome.high,
-                p=outcome.p_value,
-                p_holm=1.0,
-            )
-            pairs += [contrast, contrast.reversed()]
+        for backbone in (*backbones, NO_BACKBONE):
+            ours = {m: averages[backbone, m] for m in methods if (backbone, m) in averages}
+            fitted = {m: averages[NO_BACKBONE, m] for m in methods if (NO_BACKBONE, m) in averages}
+            names = [method for method in methods if method in ours or method in fitted]
+            if len(names) < 2:
+                continue
+            table = np.stack([(fitted | ours)[name] for name in names], axis=1)
+            outcomes = paired_tests(table, n_flips=FLIPS, n_resamples=RESAMPLES)
+            for (one, other), outcome in outcomes.items():
+                if not {names[one], names[other]} & ours.keys():
+                    continue  # two baselines: once, without a backbone
+                contrast = Contrast(
+                    backbone=backbone,
+                    method=names[other],
+                    against=names[one],
+                    test=test,
+                    metric=metric,
+                    difference=outcome.difference,
+                    low=outcome.low,
+                    high=outcome.high,
+                    p=outcome.p_value,
+                    p_holm=1.0,
+                )
+                pairs += [contrast, contrast.reversed()]
         for against in methods:
             family = [contrast for contrast in pairs if contrast.against == against]
             for contrast, p in zip(family, holm([c.p for c in family]), strict=True):
                 yield replace(contrast, p_holm=float(p))
-
-
-def _rivals(
-    found: Collection[tuple[str, str]], backbones: Sequence[str], methods: Sequence[str]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield what is tested: a backbone and two methods, of which one may have none, or neither."""
-    for backbone in (NO_BACKBONE, *backbones):
-        for one, other in combinations(methods, 2):
-            without = [(NO_BACKBONE, method) in found for method in (one, other)]
-            if all(without) == (backbone == NO_BACKBONE):
-                yield backbone, one, other

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from contrarec import runs
-from contrarec.backbones import BACKBONES
-from contrarec.baselines import BASELINES
 from contrarec.comparison.measure import (
+    FLIPS,
     HEADLINE,
     RESAMPLES,
     Measured,
@@ -27,7 +26,8 @@ from contrarec.comparison.measure import (
 from contrarec.comparison.table import Comparison
 from contrarec.config import NO_BACKBONE
 from contrarec.data.dataset import Dataset
-from contrarec.errors import ConfigError, DataError, unknown
+from contrarec.errors import ConfigError, DataError
+from contrarec.methods import choose_methods
 from contrarec.recommender import Recommender
 from contrarec.settings import Settings, resolve_settings, without_idle
 from contrarec.training.loop import Hooks
@@ -56,7 +56,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     *,
     out: str | Path,
-    preset: str | None = None,
+    preset: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
     watch: Callable[[Job], AbstractContextManager[Hooks | None]] | None = None,
@@ -65,11 +65,12 @@ def compare(
 
     Args:
         data: with at least one test set; its validation set stops training.
-        methods: losses and baselines by name; the first is what the table tests the others against.
-        backbones: by name. A baseline has none and is run once, whatever stands here.
+        methods: losses and baselines by name, patterns such as `infonce*`, or `all`; the first is
+            what the table tests the others against.
+        backbones: by name; each method is run on those of them that it goes with, a baseline once.
         seeds: each method is trained once with each.
         out: folder of the run folders.
-        preset: published settings; backbone and method pick their row.
+        preset: published settings, or a preset file; backbone and method pick their row.
         overrides: settings by name, for all runs; `advinfonce.adv_lr` or `lightgcn.n_layers` is for
             the runs of that method or backbone alone. A baseline takes those that mean something
             to it.
@@ -85,23 +86,22 @@ def compare(
         DataError: the data have no test set, or a folder holds a run of other data.
         KeyboardInterrupt: training was interrupted; it was saved, and the same call goes on.
     """
-    for name, values in {"methods": methods, "backbones": backbones, "seeds": seeds}.items():
-        if not values or len(set(values)) < len(values):
-            raise ConfigError(f"`{name}` must be different and at least one, got {list(values)}.")
-    for name in backbones:
-        if name not in BACKBONES:
-            raise ConfigError(unknown("backbone", name, BACKBONES))
+    chosen = choose_methods(methods, backbones)
+    pairs = [
+        (backbone, method)
+        for backbone in (*backbones, NO_BACKBONE)
+        for method in chosen
+        if backbone in chosen[method]
+    ]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"`seeds` must be different and at least one, got {list(seeds)}.")
     if not data.tests:
         raise DataError(f"{data.name}: nothing to compare on, the data have no test set.")
 
     # every name, setting and folder is looked at before the first run
     fingerprint, jobs = data.fingerprint(), list[Job]()
-    pairs = dict.fromkeys(
-        (NO_BACKBONE if method in BASELINES else backbone, method)
-        for backbone, method in product(backbones, methods)
-    )
     for (backbone, method), seed in product(pairs, seeds):
-        own = _own(overrides or {}, (backbone, method), (*backbones, *methods))
+        own = own_overrides(overrides or {}, (backbone, method), (*backbones, *chosen))
         settings = resolve_settings(
             backbone=backbone, loss=method, preset=preset, overrides=own, seed=seed
         )
@@ -137,23 +137,31 @@ def compare(
     return Comparison(
         data=data.name,
         fingerprint=fingerprint,
-        preset=preset,
+        preset=None if preset is None else str(preset),
         overrides=dict(overrides or {}),
-        methods=tuple(methods),
+        methods=tuple(chosen),
         backbones=tuple(backbones),
         seeds=tuple(seeds),
+        monitor=jobs[0].settings.training.monitor,
         headline=headline,
         n_users={name: len(first[name, headline[0]]) for name in data.tests},
         n_resamples=RESAMPLES,
+        n_flips=FLIPS,
         rows=tuple(summarise(pair, seeds, measured) for pair, measured in found.items()),
-        contrasts=tuple(contrasts(found, backbones, methods)),
+        contrasts=tuple(contrasts(found, backbones, tuple(chosen))),
     )
 
 
-def _own(
+def own_overrides(
     overrides: Mapping[str, Any], job: tuple[str, str], names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the settings for one (backbone, method), those under its own name last."""
+    """Return the settings for one (backbone, method), those under its own name last.
+
+    Args:
+        overrides: by setting, or by `<method or backbone>.<setting>`.
+        job: the backbone's name and the method's.
+        names: of all backbones and methods.
+    """
     general, own = dict[str, Any](), dict[str, Any]()
     for key, value in overrides.items():
         scope = next((name for name in names if key.startswith(f"{name}.")), None)

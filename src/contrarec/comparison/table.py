@@ -3,13 +3,16 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from contrarec.comparison.layout import format_contrast, format_mean, markdown_table
+from contrarec.comparison.leaders import SIGNIFICANT, Leaders, find_leaders
 from contrarec.config import NO_BACKBONE
 from contrarec.files import write_text
 
@@ -104,11 +107,14 @@ class Comparison:
     methods: tuple[str, ...]
     backbones: tuple[str, ...]
     seeds: tuple[int, ...]
+    monitor: str
+    """Metric of the validation set that picked the best epochs; the tables are sorted by it."""
     headline: tuple[str, ...]
     """Metrics that were tested."""
     n_users: dict[str, int]
     """Test set → users counted."""
     n_resamples: int
+    n_flips: int
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
     """Every method against every other of its backbone."""
@@ -126,11 +132,20 @@ class Comparison:
         self, backbone: str, method: str, against: str, test: str, metric: str
     ) -> Contrast | None:
         """Find a contrast; None where none was made, as for a method against itself."""
-        wanted = (backbone, method, against, test, metric)
-        for c in self.contrasts:
-            if (c.backbone, c.method, c.against, c.test, c.metric) == wanted:
-                return c
-        return None
+        return self._by_place.get((backbone, method, against, test, metric))
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, ...], Contrast]:
+        return {(c.backbone, c.method, c.against, c.test, c.metric): c for c in self.contrasts}
+
+    @cached_property
+    def leaders(self) -> tuple[Leaders, ...]:
+        """The best method and those that none beats: per backbone, test set and tested metric."""
+        return tuple(find_leaders(self.rows, self.contrasts, self.headline))
+
+    @cached_property
+    def _leaders_by_place(self) -> dict[tuple[str, ...], Leaders]:
+        return {(found.backbone, found.test, found.metric): found for found in self.leaders}
 
     def definitions(self) -> dict[str, str]:
         """Say how the figures are to be read."""
@@ -140,9 +155,11 @@ class Comparison:
             "over seeds",
             "interval": f"95 %, bootstrap over users of the paired differences "
             f"({self.n_resamples} resamples); the trained seeds count as given",
-            "p": f"two-sided, {self.n_resamples} random sign flips of the users' differences; "
+            "p": f"two-sided, {self.n_flips} random sign flips of the users' differences; "
             "Holm's correction over all methods and backbones of a test set, metric and reference "
             "method",
+            "leaders": "the methods of a backbone that no other of them beats: none is better with "
+            f"a corrected p of at most {SIGNIFICANT}",
             "seconds_per_epoch": "training and validation, mean over all epochs and seeds",
             "selection": "the best epoch is the one best on the validation set",
         }
@@ -157,15 +174,17 @@ class Comparison:
             "methods": list(self.methods),
             "backbones": list(self.backbones),
             "seeds": list(self.seeds),
+            "monitor": self.monitor,
             "headline": list(self.headline),
             "users": self.n_users,
             "rows": [row.to_dict() for row in self.rows],
+            "leaders": [asdict(leaders) for leaders in self.leaders],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
             "definitions": self.definitions(),
         }
 
     def to_markdown(self) -> str:
-        """Return the table, one per test set, and how to read it."""
+        """Return a table per test set, the best method first, and how to read it."""
         return "\n\n".join([*map(self._section, self.n_users), self._footnote()]) + "\n"
 
     def to_csv(self) -> str:
@@ -192,6 +211,7 @@ class Comparison:
                     mean, deviation = row.summary(test, metric)
                     contrast = self.to_first(row, test, metric)
                     tested = asdict(contrast) if contrast else {}
+                    leaders = self._leaders_by_place.get((row.backbone, test, metric))
                     yield {
                         "backbone": row.backbone,
                         "method": row.method,
@@ -201,6 +221,8 @@ class Comparison:
                         "sd": deviation,
                         "seeds": len(self.seeds),
                         **{name: tested.get(name) for name in _TESTED},
+                        "best": leaders and row.method == leaders.best,
+                        "leader": leaders and row.method in leaders.methods,
                         "best_epoch": row.average("best_epoch"),
                         "epochs": row.average("epochs"),
                         "seconds_per_epoch": row.seconds_per_epoch,
@@ -208,13 +230,26 @@ class Comparison:
 
     def _section(self, test: str) -> str:
         title = f"**{self.data}, test set `{test}`** ({self.n_users[test]} users)"
-        return f"{title}\n\n{markdown_table([self._cells(row, test) for row in self.rows])}"
+        rows = sorted(self.rows, key=lambda row: -row.summary(test, self.monitor)[0])
+        table = markdown_table([self._cells(row, test) for row in rows])
+        return "\n\n".join([title, table, *self._leaders_lines(test)])
+
+    def _leaders_lines(self, test: str) -> Iterator[str]:
+        if len(self.methods) > 1:
+            for found in self.leaders:
+                if found.test == test:
+                    others = [method for method in found.methods if method != found.best]
+                    names = ", ".join([f"**{found.best}** (the best)", *others])
+                    yield f"Leaders on {found.metric}, {found.backbone}: {names}."
 
     def _cells(self, row: Row, test: str) -> dict[str, str]:
         cells, seconds = {"backbone": row.backbone, "method": row.method}, row.seconds_per_epoch
         cutoff = self.headline[0].partition("@")[2]
         for metric in (f"{kind}@{cutoff}" for kind in SHOWN):
             cells[metric] = format_mean(*row.summary(test, metric))
+            leaders = self._leaders_by_place.get((row.backbone, test, metric))
+            if leaders and row.method in leaders.methods and len(self.methods) > 1:
+                cells[metric] = f"**{cells[metric]}**"
             if metric in self.headline and len(self.methods) > 1:
                 found = self.to_first(row, test, metric)
                 cells[f"Δ {metric}"] = format_contrast(found) if found else ""
@@ -236,6 +271,7 @@ class Comparison:
                 f"{self._beside()}, on per-user values averaged over seeds.",
                 f"In brackets its interval: {meaning['interval']}.",
                 f"p: {meaning['p']}.",
+                f"Bold: the leaders, {meaning['leaders']}.",
             ]
         return " ".join(parts)
 
@@ -245,51 +281,3 @@ class Comparison:
 
 
 _TESTED = ("against", "difference", "low", "high", "p", "p_holm")
-
-
-def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Lay out rows with the same columns, aligned for reading as plain text, too.
-
-    >>> print(markdown_table([{"loss": "bpr", "recall": ".1"}]))
-    | loss | recall |
-    | ---- | ------ |
-    | bpr  | .1     |
-    """
-    header = list(rows[0])
-    widths = [max(3, len(name), *(len(row[name]) for row in rows)) for name in header]
-    lines = [header, ["-" * width for width in widths], *(list(row.values()) for row in rows)]
-    padded = [
-        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
-def format_mean(mean: float, deviation: float | None) -> str:
-    """Format a mean and its standard deviation.
-
-    >>> format_mean(0.27412, 0.00208), format_mean(0.27412, None)
-    ('.2741 ± .0021', '.2741')
-    """
-    text = decimal(mean)
-    return text if deviation is None else f"{text} ± {decimal(deviation)}"
-
-
-def format_contrast(contrast: Contrast) -> str:
-    """Format a difference with its interval and corrected p-value."""
-    p = "p < .001" if contrast.p_holm < 0.001 else f"p {decimal(contrast.p_holm, digits=3)}"
-    return f"{format_difference(contrast.difference, contrast.low, contrast.high)} {p}"
-
-
-def format_difference(difference: float, low: float, high: float) -> str:
-    """Format a difference with its interval.
-
-    >>> format_difference(0.0102, -0.001, 0.02)
-    '+.0102 [−.0010, +.0200]'
-    """
-    return f"{decimal(difference, '+')} [{decimal(low, '+')}, {decimal(high, '+')}]"
-
-
-def decimal(value: float, sign: str = "", digits: int = 4) -> str:
-    """Format a number without the zero before the point, and with a true minus."""
-    text = f"{value:{sign}.{digits}f}".replace("-", "−")
-    return text.replace("0.", ".", 1) if text.lstrip("+−").startswith("0.") else text

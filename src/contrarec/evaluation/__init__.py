@@ -1,6 +1,12 @@
 """Full ranking, metrics, test sets and comparisons: from scores or embeddings, never a model."""
 
-from contrarec.evaluation.compare import PairedTest, bootstrap_interval, holm, paired_test
+from contrarec.evaluation.compare import (
+    PairedTest,
+    bootstrap_interval,
+    holm,
+    paired_test,
+    paired_tests,
+)
 from contrarec.evaluation.metrics import DEFINITIONS, METRICS, parse_metric
 from contrarec.evaluation.protocol import Evaluation, GroupEvaluation, evaluate, popularity_groups
 from contrarec.evaluation.ranking import Scorer, dot_scorer, top_k
@@ -17,6 +23,7 @@ __all__ = [
     "evaluate",
     "holm",
     "paired_test",
+    "paired_tests",
     "parse_metric",
     "popularity_groups",
     "top_k",

@@ -7,6 +7,7 @@ seeds first where there are several.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -51,20 +52,9 @@ def bootstrap_interval(
     counted = ~np.isnan(table)
     if not counted.any(0).all():
         raise DataError(f"`values` must count at least one user per column, got {array.shape}.")
-    n = len(table)
-    filled, weights = np.where(counted, table, 0.0), counted.astype(np.float64)
-    everyone = bool(counted.all())
-    rng = np.random.default_rng(rng)
-    means = np.full((n_resamples, table.shape[1]), np.nan)
-    chunk = max(1, _CHUNK // n)
-    for first in range(0, n_resamples, chunk):
-        size = min(chunk, n_resamples - first)
-        draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
-        total = np.full((size, 1), float(n)) if everyone else _product(times, weights)
-        np.divide(_product(times, filled), total, out=means[first : first + size], where=total > 0)
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    low, high = (np.quantile if everyone else np.nanquantile)(means, ends, axis=0)
+    means = _resampled_means(table, counted, n_resamples, np.random.default_rng(rng))
+    quantile = np.quantile if counted.all() else np.nanquantile
+    low, high = quantile(means, _ends(level), axis=0)
     return low.reshape(array.shape[1:]), high.reshape(array.shape[1:])
 
 
@@ -136,19 +126,52 @@ def paired_test(
             "`values` and `baseline` must count the same users and at least one, got "
             f"{counted.sum()} and {(~np.isnan(second)).sum()}."
         )
-    first, second = first[counted], second[counted]
-    difference = first - second
+    table = np.stack([second, first], axis=1)[counted]
+    return paired_tests(table, n_flips=n_flips, n_resamples=n_resamples, level=level, rng=rng)[0, 1]
+
+
+def paired_tests(
+    table: Floats,
+    *,
+    n_flips: int = 10_000,
+    n_resamples: int = 2_000,
+    level: float = 0.95,
+    rng: Seed = 0,
+) -> dict[tuple[int, int], PairedTest]:
+    """Test every pair of methods: what `paired_test` says of each, with the draws shared.
+
+    Args:
+        table: `[n, m]`, one row per user and one column per method, without NaN.
+        n_flips: random sign patterns behind each p-value.
+        n_resamples: bootstrap samples behind each interval.
+        level: of the intervals.
+        rng: seed or generator, in the same state for every pair.
+
+    Returns:
+        For each `(i, j)` with `i < j` the test of column j, with column i as the baseline.
+
+    >>> paired_tests(np.array([[0.4, 0.5], [0.5, 0.6], [0.6, 0.7]]))[0, 1].p_value
+    0.25
+    """
+    _check_resampling(n_resamples, level)
     rng = np.random.default_rng(rng)
-    low, high = bootstrap_interval(difference, n_resamples=n_resamples, level=level, rng=rng)
-    return PairedTest(
-        n_users=len(first),
-        mean=float(first.mean()),
-        baseline_mean=float(second.mean()),
-        difference=float(difference.mean()),
-        low=float(low),
-        high=float(high),
-        p_value=_sign_flip_p_value(difference, n_flips, rng),
-    )
+    everyone = np.ones(table.shape, bool)
+    resampled = _resampled_means(table, everyone, n_resamples, rng)  # [n_resamples, m]
+    means, pairs = table.mean(0), list(combinations(range(table.shape[1]), 2))
+    p_values = _sign_flip_p_values(table, pairs, n_flips, rng)
+    tests = {}
+    for (i, j), p_value in zip(pairs, p_values, strict=True):
+        low, high = np.quantile(resampled[:, j] - resampled[:, i], _ends(level))
+        tests[i, j] = PairedTest(
+            n_users=len(table),
+            mean=float(means[j]),
+            baseline_mean=float(means[i]),
+            difference=float((table[:, j] - table[:, i]).mean()),
+            low=float(low),
+            high=float(high),
+            p_value=float(p_value),
+        )
+    return tests
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:
@@ -204,31 +227,80 @@ def _aligned(
     return first[by_ours], second[by_theirs]
 
 
-def _sign_flip_p_value(difference: Floats, n_flips: int, rng: np.random.Generator) -> float:
-    difference = difference[difference != 0]  # a flipped zero changes nothing
-    n = len(difference)
-    if not n:
-        return 1.0
-    # Sums that are equal in exact arithmetic count as equally large.
-    observed = abs(difference.sum()) - 1e-12 * np.abs(difference).sum()
-    if n < 63 and 2**n <= n_flips:
-        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # [2^n, n]
-        return float(np.mean(np.abs(_flipped_sums(difference, patterns)) >= observed))
-    as_large = 0
+def _ends(level: float) -> list[float]:
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def _resampled_means(
+    table: Floats, counted: NDArray[np.bool_], n_resamples: int, rng: np.random.Generator
+) -> Floats:
+    """Return the mean of each column over users drawn with replacement, `[n_resamples, m]`."""
+    n, everyone = len(table), bool(counted.all())
+    filled, weights = np.where(counted, table, 0.0), counted.astype(np.float64)
+    means = np.full((n_resamples, table.shape[1]), np.nan)
     chunk = max(1, _CHUNK // n)
-    for first in range(0, n_flips, chunk):
-        size = min(chunk, n_flips - first)
-        # Whole words per row, so that the chunk size decides nothing.
-        random_bits = np.frombuffer(rng.bytes(size * 4 * -(-n // 32)), np.uint8).reshape(size, -1)
-        flips = np.unpackbits(random_bits, axis=1, count=n)  # [size, n]
-        as_large += int((np.abs(_flipped_sums(difference, flips)) >= observed).sum())
-    return (1 + as_large) / (1 + n_flips)
+    for first in range(0, n_resamples, chunk):
+        size = min(chunk, n_resamples - first)
+        draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        total = np.full((size, 1), float(n)) if everyone else _product(times, weights)
+        np.divide(_product(times, filled), total, out=means[first : first + size], where=total > 0)
+    return means
 
 
-def _flipped_sums(difference: Floats, flips: NDArray[np.integer]) -> Floats:
-    return np.asarray(
-        difference.sum() - 2 * _product(flips.astype(np.float64), difference[:, None])[:, 0]
-    )
+def _sign_flip_p_values(
+    table: Floats, pairs: Sequence[tuple[int, int]], n_flips: int, rng: np.random.Generator
+) -> Floats:
+    """Return the p-value of each pair's differences, `[pairs]`.
+
+    A flipped zero changes nothing, so zeros are left out first. Pairs with as many words of random
+    bits per row are tested together, all from the same state of `rng`.
+    """
+    p_values, state = np.ones(len(pairs)), rng.bit_generator.state
+    groups: dict[int, list[int]] = {}
+    for number, (i, j) in enumerate(pairs):
+        n = int(np.count_nonzero(table[:, j] - table[:, i]))
+        if n < 63 and 2**n <= n_flips:
+            p_values[number] = _exact_p_value(table[:, j] - table[:, i])
+        else:
+            groups.setdefault(-(-n // 32), []).append(number)
+    for n_words, numbers in groups.items():
+        differences = np.zeros((32 * n_words, len(numbers)))
+        for column, number in enumerate(numbers):
+            i, j = pairs[number]
+            difference = table[:, j] - table[:, i]
+            difference = difference[difference != 0]
+            differences[: len(difference), column] = difference
+        observed, as_large = _observed(differences), np.zeros(len(numbers), np.int64)
+        rng.bit_generator.state = state
+        chunk = max(1, _CHUNK // len(differences))
+        for first in range(0, n_flips, chunk):
+            size = min(chunk, n_flips - first)
+            # whole words per row, so that the chunk size decides nothing
+            random_bits = np.frombuffer(rng.bytes(size * 4 * n_words), np.uint8)
+            flips = np.unpackbits(random_bits.reshape(size, -1), axis=1)  # [size, 32 · n_words]
+            as_large += (np.abs(_flipped_sums(differences, flips)) >= observed).sum(0)
+        p_values[numbers] = (1 + as_large) / (1 + n_flips)
+    return p_values
+
+
+def _exact_p_value(difference: Floats) -> float:
+    """Return the p-value over all sign patterns of the differences that are not zero."""
+    columns = difference[difference != 0][:, None]
+    n = len(columns)
+    patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # [2^n, n]
+    return float(np.mean(np.abs(_flipped_sums(columns, patterns)) >= _observed(columns)))
+
+
+def _observed(differences: Floats) -> Floats:
+    """Return the size of each column's sum, less what equal sums may differ by from rounding."""
+    observed: Floats = np.abs(differences.sum(0)) - 1e-12 * np.abs(differences).sum(0)
+    return observed
+
+
+def _flipped_sums(differences: Floats, flips: NDArray[np.integer]) -> Floats:
+    """Return the sums of `differences [n, m]` under `flips [k, n]`, `[k, m]`."""
+    return np.asarray(differences.sum(0) - 2 * _product(flips.astype(np.float64), differences))
 
 
 def _product(a: Floats, b: Floats) -> Floats:

@@ -1,0 +1,258 @@
+"""Tune methods: as many trials for each, the test sets out of reach, the winners as a preset."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from contrarec.comparison.run import own_overrides
+from contrarec.config import NO_BACKBONE
+from contrarec.data.dataset import Dataset
+from contrarec.errors import ConfigError, DataError
+from contrarec.files import write_text
+from contrarec.methods import choose_methods
+from contrarec.model import resolve_device
+from contrarec.recommender import Recommender
+from contrarec.settings import Settings, locate_setting, resolve_settings
+from contrarec.training.loop import Hooks, Metrics
+from contrarec.tuning.result import Finding, Tuning
+from contrarec.tuning.spaces import Space, search_space
+from contrarec.tuning.study import load_optuna, open_storage, search
+
+WARM_UP = 10
+"""Evaluations before a trial may be given up."""
+STORAGE, PRESET = "tuning.db", "preset.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A trial that has come to its end."""
+
+    backbone: str
+    method: str
+    number: int
+    """From 1."""
+    total: int
+    monitor: str
+    valid: float | None
+    """The best value of the metric; None where training failed."""
+    outcome: str
+    """`complete`, `pruned`, or why it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    backbone: str
+    method: str
+    settings: Settings
+    space: Space
+    build: Callable[[Mapping[str, Any]], Settings]
+    """Makes the settings of a trial from the values that are searched."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone}-{self.method}"
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """What would be without tuning, as far as it lies within the space."""
+        tables = self.settings.to_mapping()
+        usual = {key: tables[key.partition(".")[0]][key.partition(".")[2]] for key in self.space}
+        return {key: value for key, value in usual.items() if value in self.space[key]}
+
+
+def tune(
+    data: Dataset,
+    methods: Sequence[str],
+    backbones: Sequence[str] = ("mf",),
+    *,
+    trials: int = 30,
+    seed: int = 0,
+    out: str | Path,
+    preset: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Tuning:
+    """Search the settings of each method on each backbone, and write the winners as a preset.
+
+    Only the validation set is looked at, to judge a trial and to give it up. The first trial has
+    the values that would be used without tuning, as far as they lie within the search space. What
+    is found depends on the arguments alone; the same call goes on where an earlier one stopped.
+
+    Args:
+        data: with a validation set; test sets are dropped before anything is trained.
+        methods: names, patterns such as `infonce*`, or `all`.
+        backbones: by name; each method is tuned on those of them that it goes with.
+        trials: for each method on each backbone.
+        seed: of every training, and of the search.
+        out: folder of `tuning.db`, which remembers all trials, and of `preset.toml`.
+        preset: settings to start from, by name or as a file.
+        overrides: settings by name, as for `contrarec.comparison.compare`; one that is given is
+            not searched.
+        device: `auto`, `cpu` or `cuda`.
+        on_trial: called after each trial.
+
+    Raises:
+        ConfigError: a name or setting is unknown, the folder holds a search of something else, or
+            no trial of a method came to its end; then the preset has the others.
+        DataError: the data have no validation set.
+        BackendError: Optuna is not installed.
+        KeyboardInterrupt: training was interrupted; the same call goes on.
+    """
+    load_optuna()
+    resolve_device(device)
+    chosen = choose_methods(methods, backbones)
+    if trials < 1:
+        raise ConfigError(f"`trials` must be at least 1, got {trials}.")
+    if data.valid is None:
+        raise DataError(f"{data.name}: nothing to tune on, the data have no validation set.")
+    data = replace(data, tests={})
+    jobs = [
+        _job(backbone, method, (*backbones, *chosen), preset, overrides or {}, seed)
+        for backbone in (*backbones, NO_BACKBONE)
+        for method, fitting in chosen.items()
+        if backbone in fitting
+    ]
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    findings, failures = list[Finding](), list[str]()
+    with open_storage(folder / STORAGE) as storage:
+        for job in jobs:
+            training = job.settings.training
+            try:
+                finished = search(
+                    storage,
+                    job.name,
+                    job.space,
+                    partial(_train, data, job, device),
+                    identity={
+                        "settings": job.settings.to_toml(),
+                        "data": _digest(data),
+                        "search space": {key: asdict(part) for key, part in job.space.items()},
+                    },
+                    start=job.start,
+                    n_trials=trials if job.space else 1,
+                    seed=seed,
+                    warm_up=WARM_UP * training.eval_every,
+                    on_trial=partial(_report, job, trials, on_trial) if on_trial else None,
+                )
+            except ConfigError as error:
+                raise ConfigError(f"{folder}: {error}") from error
+            finding = _finding(job, finished[:trials])
+            if finding:
+                findings.append(finding)
+            else:
+                reason = finished[-1].user_attrs.get("error", "")
+                failures.append(f"{job.backbone} {job.method}: no trial came to its end; {reason}")
+    tuning = Tuning(
+        data=data.name,
+        fingerprint=data.fingerprint(),
+        methods=tuple(chosen),
+        backbones=tuple(backbones),
+        trials=trials,
+        seed=seed,
+        preset=None if preset is None else str(preset),
+        overrides=dict(overrides or {}),
+        monitor=jobs[0].settings.training.monitor,
+        findings=tuple(findings),
+    )
+    if findings:
+        write_text(folder / PRESET, tuning.to_preset())
+    if failures:
+        raise ConfigError(" ".join(failures))
+    return tuning
+
+
+def _job(
+    backbone: str,
+    method: str,
+    names: tuple[str, ...],
+    preset: str | Path | None,
+    overrides: Mapping[str, Any],
+    seed: int,
+) -> _Job:
+    own = own_overrides(overrides, (backbone, method), names)
+
+    def build(values: Mapping[str, Any]) -> Settings:
+        return resolve_settings(
+            backbone=backbone, loss=method, preset=preset, overrides=own | dict(values), seed=seed
+        )
+
+    settings = build({})
+    fixed = {locate_setting(key, method) for key in own}
+    space = {key: part for key, part in search_space(method).items() if key not in fixed}
+    return _Job(backbone=backbone, method=method, settings=settings, space=space, build=build)
+
+
+def _train(data: Dataset, job: _Job, device: str, trial: Any, values: dict[str, Any]) -> float:
+    """Train with some values and return the best validation metric; give up if the trial says."""
+    optuna, monitor = load_optuna(), job.settings.training.monitor
+    reported = set(trial.study.trials[trial.number].intermediate_values)
+
+    def on_eval(epoch: int, metrics: Metrics, improved: bool) -> None:  # noqa: ARG001
+        if epoch not in reported:  # by an earlier go at the same trial
+            trial.report(metrics["valid"][monitor], epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    started = time.perf_counter()
+    recommender = Recommender.from_settings(job.build(values), device=device)
+    try:
+        recommender.fit(data, hooks=Hooks(on_eval=on_eval))
+    finally:
+        trial.set_user_attr("seconds", time.perf_counter() - started)
+    result = recommender.result
+    if result["stopped"] == "interrupted":
+        raise KeyboardInterrupt
+    trial.set_user_attr("best_epoch", result["best_epoch"])
+    valid: float = result["metrics"]["valid"][monitor]
+    return valid
+
+
+def _finding(job: _Job, finished: Sequence[Any]) -> Finding | None:
+    complete = [trial for trial in finished if trial.value is not None]
+    if not complete:
+        return None
+    best = max(complete, key=lambda trial: trial.value)  # the first of those that are equal
+    return Finding(
+        backbone=job.backbone,
+        method=job.method,
+        trial=best.number,
+        valid=best.value,
+        best_epoch=best.user_attrs["best_epoch"],
+        values=best.params,
+        trials=len(finished),
+        pruned=len(finished) - len(complete),
+        seconds=sum(trial.user_attrs["seconds"] for trial in finished),
+        settings=job.build(best.params),
+    )
+
+
+def _report(job: _Job, total: int, on_trial: Callable[[Trial], None], trial: Any) -> None:
+    failed = trial.user_attrs.get("error")
+    outcome = trial.state.name.lower()
+    on_trial(
+        Trial(
+            backbone=job.backbone,
+            method=job.method,
+            number=trial.number + 1,
+            total=total,
+            monitor=job.settings.training.monitor,
+            valid=max(trial.intermediate_values.values(), default=None),
+            outcome=f"failed: {failed}" if failed else outcome,
+        )
+    )
+
+
+def _digest(data: Dataset) -> str:
+    """Hash what a search depends on: ids, training and validation pairs."""
+    digest = hashlib.sha256(data.fingerprint().encode())
+    parts = (data.valid.truth, data.valid.mask) if data.valid else ()
+    for part in parts:
+        for array in (part.indptr, part.indices) if part is not None else ():
+            digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
