@@ -76,7 +76,7 @@ def _pooled(x: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
     top = x.detach().new_full((len(sizes),), -math.inf)
     top = top.scatter_reduce(0, group, x.detach(), "amax")
     total = torch.zeros_like(top).index_add(0, group, (x - top[group]).exp())
-    pooled = (total / sizes).log() + top
+    pooled: torch.Tensor = (total / sizes).log() + top
     return pooled[group]
 
 
