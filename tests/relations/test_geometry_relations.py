@@ -54,10 +54,6 @@ def test_uniformity_knows_directions_alone(seed):
     assert -8 <= base.item() <= 0
     for y in (x @ turn, lengths * x, -x, x[torch.randperm(B, generator=g)]):
         torch.testing.assert_close(uniformity(y), base)
-    # moving two rows apart spreads them
-    near = torch.cat([x, x[:1]])
-    apart = torch.cat([x, -x[:1]])
-    assert uniformity(near) > uniformity(apart) or torch.isclose(base, uniformity(apart))
 
 
 @quick

@@ -52,6 +52,7 @@ class BISER(Loss):
     """
 
     config_class: ClassVar[type[BISERConfig]] = BISERConfig
+    config: BISERConfig
     similarity = "dot"
     row_sparse = False
 

@@ -63,6 +63,7 @@ class CausE(Loss):
     """
 
     config_class: ClassVar[type[CausEConfig]] = CausEConfig
+    config: CausEConfig
     similarity = "dot"
     row_sparse = False
     probability: torch.Tensor

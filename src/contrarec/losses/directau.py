@@ -47,6 +47,7 @@ class DirectAU(Loss):
     """
 
     config_class: ClassVar[type[DirectAUConfig]] = DirectAUConfig
+    config: DirectAUConfig
     uses_negatives = False
     row_sparse = False
 

@@ -45,7 +45,8 @@ class MACR(Loss):
         Recommender System", KDD 2021 (arXiv 2010.15363).
 
     Deviations:
-        Those of `functional.macr`; scores leave out the factor of the user.
+        Those of `functional.macr`; scores leave out the factor of the user. A user folded in has a
+        shorter vector than a trained one, so that c weighs more for it.
 
     Relations:
         Heads of 0 rank as the scores do, whatever c is.

@@ -53,6 +53,7 @@ class MAWU(Loss):
     """
 
     config_class: ClassVar[type[MAWUConfig]] = MAWUConfig
+    config: MAWUConfig
     uses_negatives = False
     row_sparse = False
 

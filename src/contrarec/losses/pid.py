@@ -57,6 +57,7 @@ class PID(Loss):
     """
 
     config_class: ClassVar[type[PIDConfig]] = PIDConfig
+    config: PIDConfig
     similarity = "dot"
     row_sparse = False
     popularity: torch.Tensor

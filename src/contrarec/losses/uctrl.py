@@ -66,6 +66,7 @@ class UCTRL(Loss):
     """
 
     config_class: ClassVar[type[UCTRLConfig]] = UCTRLConfig
+    config: UCTRLConfig
     uses_negatives = False
     row_sparse = False
     popular_users: torch.Tensor
