@@ -122,9 +122,7 @@ class AdvDrop(Loss):
         """Return BPR over both graphs plus the weighted contrast of the batch's rows in both."""
         first, second = made(self._views, self)
         items = torch.cat([context["pos_items"][:, None], context["neg_items"]], 1)
-        scores = sampled_scores(
-            second[0], second[1], context["users"], items, cosine=False
-        )  # [B, 1 + N]
+        scores = sampled_scores(second[0], second[1], context["users"], items)  # [B, 1 + N]
         ranking = functional.bpr(pos, neg).mean()
         ranking = ranking + functional.bpr(scores[:, 0], scores[:, 1:]).mean()
         views = contrast_views((first, second), tau=self.config.view_tau, **context)

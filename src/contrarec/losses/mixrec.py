@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from contrarec.config import require_not_negative, require_positive, settle
 from contrarec.losses import functional
@@ -119,4 +120,6 @@ def mixing_contrast(
     mixed = share * x + (1 - share) * other
     crowd = torch.cat([x, (weights @ x)[None]])  # [B + 1, dim]
     own = contrast(x, mixed, crowd, tau=tau).mean()
-    return share * own + (1 - share) * contrast(other, mixed, crowd, tau=tau).mean()
+    # The other rows are the same in another order: denominators agree, only the positives differ
+    nearer = F.cosine_similarity(x, mixed) - F.cosine_similarity(other, mixed)
+    return own + (1 - share) * nearer.mean() / tau
