@@ -51,7 +51,7 @@ def method_table() -> dict[str, Method]:
             summary=spec.summary,
             source=spec.source,
             needs=spec.needs,
-            backbones=(NO_BACKBONE,),
+            backbones=spec.backbones,
         )
         for name, spec in BASELINES.items()
     }

@@ -232,7 +232,7 @@ def _names(
 
 def fitting_backbones(loss: str) -> tuple[str, ...]:
     """Return the backbones that a method goes with, the usual one first; none of them if any."""
-    return (NO_BACKBONE,) if loss in BASELINES else resolve_loss(loss).backbones
+    return resolve_method(loss).backbones
 
 
 def _placed(overrides: Mapping[str, Any] | Iterable[str], classes: Classes) -> dict[str, Any]:

@@ -5,21 +5,22 @@ from collections.abc import Callable
 
 from cli.tools import Answer
 from contrarec.backbones import BACKBONES
+from contrarec.baselines import BASELINES
 from contrarec.losses import LOSSES
 
 Call = Callable[..., Answer]
 
 
-def test_every_loss_has_a_row(contrarec: Call) -> None:
+def test_every_method_has_a_row(contrarec: Call) -> None:
     answer = contrarec("methods", "--json")
     assert (answer.status, answer.err, answer.out.count("\n")) == (0, "", 1)
     found = json.loads(answer.out)
     assert set(found) == {"methods", "notes"}
-    assert [row["name"] for row in found["methods"]] == list(LOSSES)
+    assert [row["name"] for row in found["methods"]] == [*LOSSES, *BASELINES]
     for row in found["methods"]:
         assert set(row) == {"name", "kind", "summary", "source", "needs", "backbones"}
         assert row["summary"]
-        assert set(row["backbones"]) <= set(BACKBONES)
+        assert set(row["backbones"]) <= {*BACKBONES, "none"}
         assert row["backbones"]
     popularity = next(row for row in found["methods"] if row["name"] == "infonce-popularity")
     assert popularity["needs"] == "item counts"
@@ -29,6 +30,6 @@ def test_as_text_it_is_a_line_per_method(contrarec: Call) -> None:
     answer = contrarec("methods")
     head, *lines = answer.out.splitlines()
     assert head.split() == ["name", "kind", "backbones", "needs", "summary", "source"]
-    assert [line.split()[0] for line in lines] == list(LOSSES)
+    assert [line.split()[0] for line in lines] == [*LOSSES, *BASELINES]
     assert "Rendle et al., UAI 2009" in lines[0]
     assert "mf, lightgcn" in lines[0]

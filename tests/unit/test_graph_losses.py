@@ -103,7 +103,7 @@ def test_names_stand_for_a_backbone_too():
     assert (backbone.n_layers, backbone.ego_weight) == (3, 0.0)
     said = resolve_settings(loss="mixrec", overrides={"n_layers": 1, "ego_weight": None}).backbone
     assert (said.n_layers, said.ego_weight) == (1, None)  # what is said wins
-    with pytest.raises(ConfigError, match="goes with the backbone lightgcn, got 'mf'"):
+    with pytest.raises(ConfigError, match="goes with lightgcn, got 'mf'"):
         resolve_settings(loss="sgl", backbone="mf")
 
 

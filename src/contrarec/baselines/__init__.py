@@ -1,13 +1,14 @@
 """Baselines: what any method is expected to beat, fitted in closed form or by a library."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from contrarec.baselines.als import ALS, ALSConfig
 from contrarec.baselines.base import Baseline
 from contrarec.baselines.ease import EASE, EASEConfig
 from contrarec.baselines.itemknn import ItemKNN, ItemKNNConfig
 from contrarec.baselines.popularity import Popularity, PopularityConfig
+from contrarec.config import NO_BACKBONE
 
 __all__ = [
     "ALS",
@@ -34,6 +35,8 @@ class BaselineSpec:
     """The paper; empty where there is none to name."""
     needs: str = ""
     """What it takes beside the interactions."""
+    backbones: ClassVar[tuple[str, ...]] = (NO_BACKBONE,)
+    """What it goes with: it takes the place of a backbone and its loss."""
 
     @property
     def config(self) -> type[Any]:

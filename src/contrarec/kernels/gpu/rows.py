@@ -40,7 +40,7 @@ def row_sums(
         dtype: of the result.
         unit: normalise the rows of `x`.
         base: `[n_rows, dim]`, contiguous, added to the sums.
-        divisor: what base and sums are divided by.
+        divisor: what all of it is divided by.
         tangent: `[n_rows, dim]`, contiguous; turns the gradient with respect to the unit vector of
             each of its rows, which the sum then is, into that with respect to the row.
 
@@ -170,11 +170,12 @@ def _row_sums(  # type: ignore[no-untyped-def]
     if BASE or TANGENT:
         vector = tl.load(other + here, mask=column < dim, other=0).to(acc.dtype)
         if BASE:
-            total = (vector + total) / divisor
+            total += vector
         if TANGENT:
             # d f(v/|v|) / dv = (g - <g, v/|v|> v/|v|) / |v|; a clamped norm is a constant
             norm = tl.sqrt(tl.sum(vector * vector, 0))
             scale = 1.0 / tl.maximum(norm, _EPS)
             along = tl.where(norm > _EPS, tl.sum(total * vector, 0) * scale, 0.0)
             total = (total - along * vector * scale) * scale
+    total = total / divisor
     tl.store(out + here, total.to(out.dtype.element_ty), mask=column < dim)
