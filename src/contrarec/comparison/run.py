@@ -87,12 +87,12 @@ def compare(
         KeyboardInterrupt: training was interrupted; it was saved, and the same call goes on.
     """
     chosen = choose_methods(methods, backbones)
-    pairs = [
-        (backbone, method)
-        for backbone in (*backbones, NO_BACKBONE)
-        for method in chosen
-        if backbone in chosen[method]
-    ]
+    pairs = dict.fromkeys(
+        (NO_BACKBONE if NO_BACKBONE in fitting else backbone, method)
+        for backbone in backbones
+        for method, fitting in chosen.items()
+        if {backbone, NO_BACKBONE} & set(fitting)
+    )
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"`seeds` must be different and at least one, got {list(seeds)}.")
     if not data.tests:
