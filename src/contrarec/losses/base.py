@@ -260,23 +260,11 @@ def add_log_weights(first: torch.Tensor | None, second: torch.Tensor | None) -> 
     return first + second
 
 
-def needed(context: Mapping[str, Any], *names: str) -> list[Any]:
-    """Return what a loss cannot do without from its context.
-
-    Raises:
-        ConfigError: something is missing.
-    """
-    for name in names:
-        if context.get(name) is None:
-            raise ConfigError(f"`{name}` must be given with this loss, got None.")
-    return [context[name] for name in names]
-
-
 def positive_rows(context: Mapping[str, Any]) -> Tables:
     """Return the vectors of a batch's positive pairs, each `[B, dim]`.
 
     Raises:
         ConfigError: `outputs`, `users` or `pos_items` is missing.
     """
-    outputs, users, pos_items = needed(context, "outputs", "users", "pos_items")
+    outputs, users, pos_items = take(context, "outputs", "users", "pos_items")
     return outputs[0][users], outputs[1][pos_items]

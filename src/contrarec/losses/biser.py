@@ -9,7 +9,7 @@ from torch import nn
 
 from contrarec.config import require, require_not_negative, settle
 from contrarec.kernels.scores import sampled_scores
-from contrarec.losses.base import Loss, generator_of, needed
+from contrarec.losses.base import Loss, generator_of, take
 from contrarec.losses.functional import self_unbiased
 
 
@@ -84,7 +84,7 @@ class BISER(Loss):
     ) -> torch.Tensor:
         """Return the losses `[B]`."""
         config = self.config
-        users, pos_items, neg_items = needed(context, "users", "pos_items", "neg_items")
+        users, pos_items, neg_items = take(context, "users", "pos_items", "neg_items")
         items = torch.cat([pos_items[:, None], neg_items], 1)  # [B, 1 + N]
         scores = sampled_scores(self.users, self.items, users, items)
         other_pos, other_neg = scores[:, 0], scores[:, 1:]

@@ -10,7 +10,7 @@ from torch import nn
 
 from contrarec.config import require_not_negative, settle
 from contrarec.kernels.scores import sampled_scores
-from contrarec.losses.base import Loss, generator_of, needed
+from contrarec.losses.base import Loss, generator_of, take
 from contrarec.losses.functional import alignment, bpr
 from contrarec.losses.ips import known_counts
 
@@ -110,8 +110,8 @@ class CausE(Loss):
         **context: Any,
     ) -> torch.Tensor:
         """Return the loss of a batch, `[]`."""
-        outputs, users = needed(context, "outputs", "users")
-        pos_items, neg_items = needed(context, "pos_items", "neg_items")
+        outputs, users = take(context, "outputs", "users")
+        pos_items, neg_items = take(context, "pos_items", "neg_items")
         items = torch.cat([pos_items[:, None], neg_items], 1)  # [B, 1 + N]
         control = sampled_scores(outputs[0], self.control, users, items)
         is_control = self.in_control(users, pos_items)

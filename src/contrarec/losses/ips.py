@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from contrarec.errors import ConfigError
-from contrarec.losses.base import Loss, needed
+from contrarec.losses.base import Loss, take
 from contrarec.losses.functional import bpr
 
 
@@ -61,7 +61,7 @@ class IPS(Loss):
 
     def per_row(self, pos: torch.Tensor, neg: torch.Tensor, **context: Any) -> torch.Tensor:
         """Return the losses `[B]`."""
-        (pos_items,) = needed(context, "pos_items")
+        (pos_items,) = take(context, "pos_items")
         return self.weights[pos_items] * bpr(pos, neg)
 
 

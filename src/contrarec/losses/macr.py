@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from contrarec.config import require, require_not_negative, settle
-from contrarec.losses.base import Loss, Tables, generator_of, needed
+from contrarec.losses.base import Loss, Tables, generator_of, take
 from contrarec.losses.functional import macr
 
 
@@ -81,8 +81,8 @@ class MACR(Loss):
         **context: Any,
     ) -> torch.Tensor:
         """Return the losses `[B]`."""
-        outputs, users = needed(context, "outputs", "users")
-        pos_items, neg_items = needed(context, "pos_items", "neg_items")
+        outputs, users = take(context, "outputs", "users")
+        pos_items, neg_items = take(context, "pos_items", "neg_items")
         item_logits = outputs[1] @ self.item_head  # [n_items]
         return macr(
             pos,

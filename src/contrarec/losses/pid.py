@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from contrarec.config import require, settle
-from contrarec.losses.base import Encoder, Loss, Tables, generator_of, needed
+from contrarec.losses.base import Encoder, Loss, Tables, generator_of, take
 from contrarec.losses.functional import bpr
 from contrarec.losses.ips import known_counts
 
@@ -103,7 +103,7 @@ class PID(Loss):
         **context: Any,
     ) -> torch.Tensor:
         """Return the loss of a batch, `[]`."""
-        outputs, pos_items, neg_items = needed(context, "outputs", "pos_items", "neg_items")
+        outputs, pos_items, neg_items = take(context, "outputs", "pos_items", "neg_items")
         vectors = outputs[1][:, : len(self.probe)]
         reversed_ = 2 * vectors.detach() - vectors  # the same values, the gradient times −1
         guess = torch.sigmoid(reversed_ @ self.probe + self.bias)  # [n_items]

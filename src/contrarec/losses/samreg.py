@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from contrarec.config import require, settle
-from contrarec.losses.base import Loss, needed
+from contrarec.losses.base import Loss, take
 from contrarec.losses.functional import sam_reg
 from contrarec.losses.ips import known_counts
 
@@ -53,5 +53,5 @@ class SAMREG(Loss):
 
     def batch_loss(self, pos: torch.Tensor, neg: torch.Tensor, **context: Any) -> torch.Tensor:
         """Return the loss of a batch, `[]`."""
-        (pos_items,) = needed(context, "pos_items")
+        (pos_items,) = take(context, "pos_items")
         return sam_reg(pos, neg, self.popularity[pos_items], weight=self.config.weight)
