@@ -74,7 +74,7 @@ def test_the_other_losses_get_the_values_that_are_theirs(preset: str) -> None:
 
     assert {s.training for s in chosen.values()} == {chosen["advinfonce"].training}
     assert chosen["bpr"].loss == own["bpr"]
-    assert {s.loss.tau for name, s in chosen.items() if name != "bpr"} == {tau}
+    assert {s.loss.tau for s in chosen.values() if hasattr(s.loss, "tau")} == {tau}
     assert chosen["infonce"].loss.k_neg == 1.0
     for name in ("infonce-kneg", "infonce-random", "infonce-popularity"):
         assert chosen[name].loss.k_neg == 64.0
