@@ -105,8 +105,6 @@ def test_mawu():
     assert (loss.users.grad[1:] < 0).all()  # a smaller margin lowers the loss
 
 
-# three users with 1, 2 and 3 interactions, two with 6: the upper fifth is above 6, and nobody is;
-# of the six items one has 8, the others 1 to 3
 USER_ROWS = [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
 
 
@@ -123,6 +121,10 @@ def test_uctrl_knows_the_popular():
     assert loss.popular_users.tolist() == [False] * 5
     # of items 5, 4, 3, 2, 2, 2, sorted 2 2 2 3 4 5: int(.8·6) = 4, the fourth is 3
     assert loss.popular_items.tolist() == [True, True, False, False, False, False]
+    # eight users without any interaction are not among those of whom 80 % have no more than one
+    sparse = History(np.array([0] * 9 + [1, 3]), np.array([0, 0, 1]))
+    loss = UCTRL(n_users=10, n_items=N_ITEMS, dim=DIM, history=sparse, rng=0)
+    assert loss.popular_users.tolist() == [False] * 9 + [True]
 
 
 def naive_uctrl(loss, pos, rows):
