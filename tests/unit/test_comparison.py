@@ -334,6 +334,15 @@ def test_the_leaders_are_in_every_file(table: Comparison) -> None:
     assert marks["a", "hit@20"] == ("", "")  # a metric without tests
 
 
+def test_a_leader_need_not_be_the_best(table: Comparison) -> None:
+    unsure = replace(table, contrasts=tuple(replace(c, p_holm=0.4) for c in table.contrasts))
+    assert "Leaders on ndcg@20, mf: **b** (the best), a." in unsure.to_markdown()
+    assert unsure.to_markdown().count("**.3000 ± .1414**") == 2  # of a, in both tested metrics
+    lines = csv.DictReader(unsure.to_csv().splitlines())
+    marks = {(line["method"], line["metric"]): (line["best"], line["leader"]) for line in lines}
+    assert marks["a", "recall@20"] == ("False", "True")
+
+
 def test_the_tables_are_sorted_by_the_metric_that_picks_epochs(table: Comparison) -> None:
     order = [line.split()[3] for line in table.to_markdown().splitlines() if line[:4] == "| mf"]
     assert order == ["b", "a"]

@@ -157,6 +157,9 @@ def test_the_first_trial_starts_from_what_is_given(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a.db", 2, start={"x": 0.25, "c": 3})
     assert (first.params["x"], first.params["c"]) == (0.25, 3)
     assert second.params["x"] != 0.25
+    further = run(tmp_path / "a.db", 5, start={"x": 0.25, "c": 3})  # which is not the start again
+    assert course(further) == course(run(tmp_path / "b.db", 5, start={"x": 0.25, "c": 3}))
+    assert [t.params["x"] == 0.25 for t in further] == [True] + [False] * 4
 
 
 def test_a_trial_below_the_median_is_given_up_after_the_warm_up(tmp_path: Path) -> None:
@@ -342,6 +345,16 @@ def test_what_is_set_is_not_searched(tmp_path: Path) -> None:
     assert (infonce.settings.loss.tau, bpr.settings.training.lr) == (0.5, 0.02)
     with pytest.raises(ConfigError, match=r"'mf-infonce' was made with other settings"):
         tune(toy_data(), ["infonce"], trials=1, out=tmp_path, overrides=FAST | {"tau": 0.5})
+
+
+def test_a_trial_is_worth_its_best_epoch(tmp_path: Path) -> None:
+    overrides = FAST | {"epochs": 8, "lr": 0.5, "ks": (5,), "monitor": "recall@5"}
+    found = tune(toy_data(), ["bpr"], trials=1, seed=3, out=tmp_path, overrides=overrides)
+    ((trial,),) = trials_of(tmp_path)
+    course = trial[4]
+    assert max(course.values()) > course[8]  # so large a step overshoots
+    assert found.findings[0].valid == trial[3] == max(course.values())
+    assert course[found.findings[0].best_epoch] == trial[3]
 
 
 def test_other_data_are_refused_and_fewer_trials_are_the_first_of_many(
