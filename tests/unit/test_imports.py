@@ -29,7 +29,8 @@ LAYERS = (
     {"fitted", "model"},
     {"recommender"},
     {"comparison"},
-    {"tuning"},
+    {"audit", "serving", "tuning"},
+    {"report"},
     {"cli"},
 )
 SIDEWAYS = {
