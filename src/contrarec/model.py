@@ -27,12 +27,20 @@ class Model:
         settings: what to build.
         history: training interactions; their vocabularies are the model's.
         device: where the weights live.
+        features: `[n_items, width]`, given vectors of the items; None where the backbone takes none
+            or weights are going to be restored.
     """
 
-    def __init__(self, settings: Settings, history: Interactions, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        history: Interactions,
+        device: torch.device,
+        features: np.ndarray | None = None,
+    ) -> None:
         self.history = history
         generator = torch.Generator().manual_seed(settings.seed)
-        backbone = build_backbone(settings.backbone, history, generator)
+        backbone = build_backbone(settings.backbone, history, generator, features)
         loss = resolve_loss(settings.loss_name).loss(
             settings.loss,
             n_users=history.n_users,
@@ -78,14 +86,15 @@ class Model:
     @torch.no_grad()
     def fold_in_scorer(self, history: Interactions) -> Scorer:
         """Return the scorer of all items for users never seen, by their histories."""
-        vectors = self.backbone()[1]
-        users = fold_in_vectors(
-            vectors.cpu(),
-            torch.from_numpy(history.indptr),
-            torch.from_numpy(history.indices).long(),
-            cosine=self.cosine,
-            tau=getattr(self.loss.config, "tau", None),
-        )
+        vectors, users = self.backbone()[1], self.backbone.fold_in(history)
+        if users is None:
+            users = fold_in_vectors(
+                vectors.cpu(),
+                torch.from_numpy(history.indptr),
+                torch.from_numpy(history.indices).long(),
+                cosine=self.cosine,
+                tau=getattr(self.loss.config, "tau", None),
+            )
         return dot_scorer(*self.loss.final_vectors(users.to(vectors.device), vectors))
 
 

@@ -12,7 +12,9 @@ import torch
 from contrarec import runs
 from contrarec.backbones import BACKBONES
 from contrarec.baselines import BASELINES
+from contrarec.config import BackboneConfig
 from contrarec.data.dataset import Dataset
+from contrarec.data.features import ItemFeatures, read_features
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError, unknown
@@ -39,7 +41,8 @@ class Recommender:
             override it.
         seed: decides initial weights and batches.
         device: `auto` takes a GPU if there is one, `cpu` or `cuda`; a baseline stays on the CPU.
-        **overrides: any setting by name: `tau=0.1`, `lr=1e-3`, `n_neg=64`, `epochs=200`.
+        **overrides: any setting by name: `tau=0.1`, `lr=1e-3`, `n_neg=64`, `epochs=200`, or
+            `features="items.parquet"` with the backbone `alpharec`.
 
     Raises:
         ConfigError: a name or setting is unknown, or a value out of range.
@@ -56,8 +59,9 @@ class Recommender:
         device: str = "auto",
         **overrides: Any,
     ) -> None:
+        plain = {key: str(v) if isinstance(v, Path) else v for key, v in overrides.items()}
         settings = resolve_settings(
-            backbone=backbone, loss=loss, preset=preset, overrides=overrides, seed=seed
+            backbone=backbone, loss=loss, preset=preset, overrides=plain, seed=seed
         )
         self._set_up(settings, device)
 
@@ -98,7 +102,8 @@ class Recommender:
         """Train on `data.train`, stop on `data.valid`, keep the best weights.
 
         Args:
-            data: the data set; without a valid set, training runs for `epochs`.
+            data: the data set; without a valid set, training runs for `epochs`. With the backbone
+                `alpharec`, the items that only its features know are items of the model, too.
             out: a folder to keep the run in; it must not hold one yet, unless `resume`.
             resume: go on with the run in `out`, exactly as if it had never stopped.
             hooks: functions called along the way.
@@ -107,12 +112,20 @@ class Recommender:
             The recommender itself; `result` tells how training went.
         """
         folder = Path(out) if out is not None else None
-        about = runs.RunData(
-            name=data.name, path=data.path, fingerprint=data.fingerprint(), frame=data.frame
-        )
         if resume and folder is None:
             raise ConfigError("`resume` needs `out`, the folder of the run to go on with.")
-        model = self._build(data.train)
+        fingerprint = data.fingerprint()
+        features = given_features(self.settings.backbone, data)
+        if features is not None:
+            data = data.with_items(features.ids)
+        about = runs.RunData(
+            name=data.name,
+            path=data.path,
+            fingerprint=fingerprint,
+            frame=data.frame,
+            features="" if features is None else features.fingerprint(),
+        )
+        model = self._build(data.train, features)
         if isinstance(model, FittedModel):
             model.check()
         if folder is not None:
@@ -316,10 +329,13 @@ class Recommender:
         loaded._about, loaded.result = about, runs.read_result(path)
         return loaded
 
-    def _build(self, history: Interactions) -> Model | FittedModel:
+    def _build(
+        self, history: Interactions, features: ItemFeatures | None = None
+    ) -> Model | FittedModel:
         if self.settings.loss_name in BASELINES:
             return FittedModel(self.settings, history)
-        return Model(self.settings, history, self.device)
+        given = None if features is None else features.of(history.items)
+        return Model(self.settings, history, self.device, given)
 
     def _trained(self) -> Model | FittedModel:
         if self._model is None:
@@ -337,6 +353,12 @@ class Recommender:
             raise DataError(
                 f"{folder}: was trained on other data (fingerprint {known.fingerprint}, "
                 f"got {about.fingerprint})."
+            )
+        if known.features != about.features:
+            raise DataError(
+                f"{folder}: was trained with other item vectors than those in "
+                f"{self.settings.backbone.features} now; resume it with the same or choose another "
+                "folder."
             )
 
     def _report(self, data: Dataset, outcome: Outcome, folder: Path | None) -> dict[str, Any]:
@@ -374,6 +396,17 @@ class Recommender:
             "rank": pl.Series("rank", (ranks + 1).astype(np.int32)),
         }
         return native_frame(kind or self._about.frame, columns)
+
+
+def given_features(config: BackboneConfig, data: Dataset) -> ItemFeatures | None:
+    """Read the item vectors that a backbone is made from; None for one that needs none.
+
+    Raises:
+        DataError: a file is not there or refused, or an item of the data has no vector.
+    """
+    if not config.features:
+        return None
+    return read_features(config.features, config.feature_ids).matched(data.items)
 
 
 def _twin(n_scores: int) -> Backend:

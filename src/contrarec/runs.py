@@ -41,6 +41,8 @@ class RunData:
     """Hash of the training interactions and ids."""
     frame: str
     """The kind of frame it came as, and that recommendations go out as."""
+    features: str = ""
+    """Hash of the item vectors that it was trained with, where there are any."""
 
 
 def begin(folder: Path, settings: Settings, data: RunData, history: Interactions) -> None:

@@ -37,6 +37,7 @@ class Sampler:
             equally often and then one of its items uniformly (what the authors' code does).
         drop_last: leave out the last batch of an epoch if it is not full (unless it is the only
             one).
+        seen_only: draw no negative that has no interaction in `train` at all.
         seed: base of the random streams.
         device: where the batches go.
         backend: of the kernel that draws.
@@ -55,24 +56,31 @@ class Sampler:
         positives: Literal["interaction", "user"],
         drop_last: bool,
         seed: int,
+        seen_only: bool = False,
         device: torch.device | str = "cpu",
         backend: Backend = "auto",
     ) -> None:
         if train.nnz == 0:
             raise DataError("train: no interactions to learn from.")
+        n_items, indices = train.n_items, train.indices
+        self._items: torch.Tensor | None = None
+        if seen_only and not train.item_counts.all():  # draws are among these, by their places
+            seen = np.flatnonzero(train.item_counts)
+            n_items, indices = len(seen), np.searchsorted(seen, indices).astype(np.int32)
+            self._items = torch.from_numpy(seen).to(device)
         fullest = int(np.argmax(train.user_counts))
-        if train.user_counts[fullest] >= train.n_items:
+        if train.user_counts[fullest] >= n_items:
             raise DataError(
-                f"train: user {train.users.ids[fullest]!r} has interacted with all {train.n_items} "
+                f"train: user {train.users.ids[fullest]!r} has interacted with all {n_items} "
                 "items, so no negative can be drawn; remove that user from train."
             )
         self._nnz = train.nnz
         self._batch_size = batch_size
         self._seed = seed
         self._device = torch.device(device)
-        log: tuple[Any, ...] = (train.indptr, train.indices, np.flatnonzero(train.user_counts))
+        log: tuple[Any, ...] = (train.indptr, indices, np.flatnonzero(train.user_counts))
         options: dict[str, Any] = {
-            "n_items": train.n_items,
+            "n_items": n_items,
             "n_neg": n_neg,
             "by_user": positives == "user",
         }
@@ -100,7 +108,8 @@ class Sampler:
             start = step * self._batch_size
             rows = range(start, min(start + self._batch_size, self._nnz))
             users, items = self._draw(rows, key=key)
+            places = torch.as_tensor(items, device=self._device)
             yield Batch(
                 torch.as_tensor(users, device=self._device),
-                torch.as_tensor(items, device=self._device),
+                places if self._items is None else self._items[places],
             )

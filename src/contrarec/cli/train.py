@@ -44,7 +44,11 @@ def train(
     data: Data,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="mf (the default) or lightgcn; none for a baseline."),
+        typer.Option(
+            metavar="NAME",
+            help="mf (the default), lightgcn, lightgcn++, or alpharec with --set features=FILE; "
+            "none for a baseline.",
+        ),
     ] = None,
     loss: Annotated[
         str | None,

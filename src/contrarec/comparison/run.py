@@ -24,11 +24,11 @@ from contrarec.comparison.measure import (
     summarise,
 )
 from contrarec.comparison.table import Comparison
-from contrarec.config import NO_BACKBONE
+from contrarec.config import NO_BACKBONE, BackboneConfig
 from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError
 from contrarec.methods import choose_methods
-from contrarec.recommender import Recommender
+from contrarec.recommender import Recommender, given_features
 from contrarec.settings import Settings, resolve_settings, without_idle
 from contrarec.training.loop import Hooks
 
@@ -100,13 +100,17 @@ def compare(
 
     # every name, setting and folder is looked at before the first run
     fingerprint, jobs = data.fingerprint(), list[Job]()
+    vectors = dict[BackboneConfig, str]()
     for (backbone, method), seed in product(pairs, seeds):
         own = own_overrides(overrides or {}, (backbone, method), (*backbones, *chosen))
         settings = resolve_settings(
             backbone=backbone, loss=method, preset=preset, overrides=own, seed=seed
         )
         folder = Path(out) / f"{backbone}-{re.sub(r'[^A-Za-z0-9_-]+', '_', method)}-{seed}"
-        _check_folder(folder, settings, fingerprint)
+        if settings.backbone not in vectors:
+            features = given_features(settings.backbone, data)
+            vectors[settings.backbone] = "" if features is None else features.fingerprint()
+        _check_folder(folder, settings, fingerprint, vectors[settings.backbone])
         job = Job(
             backbone=backbone,
             method=method,
@@ -172,7 +176,7 @@ def own_overrides(
     return without_idle(general, job[1]) | own
 
 
-def _check_folder(folder: Path, wanted: Settings, fingerprint: str) -> None:
+def _check_folder(folder: Path, wanted: Settings, fingerprint: str, features: str) -> None:
     if not runs.is_started(folder):
         return
     settings, data = runs.read_settings(folder)
@@ -187,6 +191,11 @@ def _check_folder(folder: Path, wanted: Settings, fingerprint: str) -> None:
         raise DataError(
             f"{folder}: holds a run of other data (fingerprint {data.fingerprint}, got "
             f"{fingerprint}); choose another folder."
+        )
+    if data.features != features:
+        raise DataError(
+            f"{folder}: holds a run with other item vectors than those in "
+            f"{wanted.backbone.features} now; choose another folder."
         )
 
 

@@ -289,6 +289,33 @@ class Dataset:
             frame=self.frame,
         )
 
+    def with_items(self, ids: Iterable[Any]) -> "Dataset":
+        """Return the same interactions over more items, such as those that nobody has had yet.
+
+        Args:
+            ids: of items; those that are not there yet come behind the others, in this order. The
+                ids of all items become texts if these are texts.
+
+        Returns:
+            A data set in which the other items keep their indices. Where it is said which items
+            may be ranked (`candidates`), the new ones are none of them. `save` writes interactions
+            and with them the ids that have any.
+        """
+        items = self.items.extend(ids)
+        if items is self.items or items == self.items:
+            return self
+
+        def wider(test: TestSet) -> TestSet:
+            mask = replace(test.mask, items=items) if test.mask else None
+            return replace(test, truth=replace(test.truth, items=items), mask=mask)
+
+        return replace(
+            self,
+            train=replace(self.train, items=items),
+            valid=wider(self.valid) if self.valid else None,
+            tests={name: wider(test) for name, test in self.tests.items()},
+        )
+
     def describe(self) -> dict[str, Any]:
         """Return sizes, shift of popularity and everything noted, as plain values; see `report`."""
         return describe(self)

@@ -20,7 +20,6 @@ from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError
 from contrarec.evaluation.protocol import evaluate
 from contrarec.evaluation.ranking import Scorer, dot_scorer
-from contrarec.kernels.l2 import add_l2
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses import Loss, adversary_due
 from contrarec.losses.base import left_out
@@ -95,17 +94,21 @@ def fit(
     # setup
     published = config.fidelity == "published"
     hooks = hooks or Hooks()
-    device = backbone.user_table.device
+    device = next(backbone.parameters()).device
     cosine = loss.similarity == "cosine"
     storage = torch.bfloat16 if config.storage == "bfloat16" else None
     sampled = config.negatives == "sampled"
-    shared = None if sampled else SharedNegatives(data.train, config, loss, device)
+    seen_only = backbone.ranks_unseen_items
+    shared = (
+        None if sampled else SharedNegatives(data.train, config, loss, device, seen_only=seen_only)
+    )
     sampler = Sampler(
         data.train,
         batch_size=config.batch_size,
         n_neg=config.n_neg if sampled and loss.uses_negatives else 1,
         positives=config.positives,
         drop_last=published,
+        seen_only=seen_only,
         seed=seed,
         device=device,
     )
@@ -147,6 +150,8 @@ def fit(
                 with torch.no_grad():
                     constant = loss.propagate(backbone) if phase == "max" else None
                 for batch in sampler.batches(stream, phase, state.step):
+                    # a pass first: layer 0 may be computed in it
+                    outputs = loss.propagate(backbone) if constant is None else constant
                     context: dict[str, Any] = {
                         "users": batch.users,
                         "pos_items": batch.items[:, 0],
@@ -165,7 +170,6 @@ def fit(
                         value, row_kl = step.loss, step.kl
                     else:
                         # min step: the adversary is a constant, the model moves
-                        outputs = loss.propagate(backbone)
                         pos, neg = batch_scores(
                             outputs,
                             batch,
@@ -260,18 +264,17 @@ def add_batch_l2(backbone: Backbone, batch: Batch, strength: float, *, negatives
 
     The sum runs over users and positives, and over the sampled negatives if asked for.
     """
-    weight = strength / len(batch.users)
-    add_l2(backbone.user_table, batch.users, weight)
-    add_l2(backbone.item_table, batch.items if negatives else batch.items[:, 0], weight)
+    items = batch.items if negatives else batch.items[:, 0]
+    backbone.add_l2(batch.users, items, strength / len(batch.users))
 
 
 def left_to_lazy_adam(backbone: Backbone, loss: Loss, config: TrainingConfig) -> bool:
-    """Whether the tables are left to lazy Adam; where a graph mixes all rows, none is untouched."""
+    """Whether the tables are left to lazy Adam, where a batch moves its own rows alone."""
     if not (backbone.row_sparse and loss.row_sparse):
         if config.optimizer == "lazy_adam":
             cause = f"the loss {type(loss).__name__}, whose gradients are dense"
             if not backbone.row_sparse:
-                cause = "a backbone that mixes rows over a graph"
+                cause = "a backbone whose gradient reaches more than the rows of a batch"
             raise ConfigError(
                 f"`optimizer` must be 'auto' or 'adam' with {cause}, got 'lazy_adam'."
             )

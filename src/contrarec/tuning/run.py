@@ -15,7 +15,7 @@ from contrarec.errors import ConfigError, DataError
 from contrarec.files import write_text
 from contrarec.methods import choose_methods
 from contrarec.model import resolve_device
-from contrarec.recommender import Recommender
+from contrarec.recommender import Recommender, given_features
 from contrarec.settings import Settings, locate_setting, resolve_settings
 from contrarec.training.loop import Hooks, Metrics
 from contrarec.tuning.result import Finding, Tuning
@@ -123,6 +123,7 @@ def tune(
     with open_storage(folder / STORAGE) as storage:
         for job in jobs:
             training = job.settings.training
+            features = given_features(job.settings.backbone, data)
             try:
                 finished = search(
                     storage,
@@ -133,6 +134,7 @@ def tune(
                         "settings": job.settings.to_toml(),
                         "data": _digest(data),
                         "search space": {key: asdict(part) for key, part in job.space.items()},
+                        "item vectors": "" if features is None else features.fingerprint(),
                     },
                     start=job.start,
                     n_trials=trials if job.space else 1,
