@@ -22,6 +22,8 @@ OWN = {
     "mmcl": {"neg_weights": (1.0, 1.0, 1.0)},
     # pushes the hardest negative alone, which among 6 of 13 is the held-out item half the time
     "simce": {"n_neg": 3},
+    # where one map moves all items, hiding popularity soon costs as much as it can
+    "pid": {"alpha": 0.95},
     # much uniformity parts users of one colour by the one item that each of them lacks
     "directau": {"gamma": 0.2},
     "mawu": {"gamma_user": 0.1},

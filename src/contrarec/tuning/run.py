@@ -134,8 +134,8 @@ def tune(
                         "settings": job.settings.to_toml(),
                         "data": _digest(data),
                         "search space": {key: asdict(part) for key, part in job.space.items()},
-                        "item vectors": "" if features is None else features.fingerprint(),
-                    },
+                    }
+                    | ({} if features is None else {"item vectors": features.fingerprint()}),
                     start=job.start,
                     n_trials=trials if job.space else 1,
                     seed=seed,
