@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,14 @@ CASES = [
 def data() -> Dataset:
     config = SyntheticConfig(n_users=60, n_items=40, n_preferred=10)
     return synthesize(config, seed=0).dataset
+
+
+def test_it_is_the_loop_with_given_vectors_too(data: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "items.npy"  # of two items that are in no log, too
+    np.save(path, np.random.default_rng(0).standard_normal((data.n_items + 2, 6)))
+    path.with_suffix(".txt").write_text("".join(f"{item}\n" for item in range(data.n_items + 2)))
+    more = {"features": str(path), "adv_interval": 2, "warm_up_epochs": 0}
+    test_it_is_the_loop(data, tmp_path, "alpharec", "advinfonce-mlp", more)
 
 
 def trainer(folder: Path, **more: Any) -> Any:

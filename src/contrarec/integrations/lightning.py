@@ -21,6 +21,7 @@ from contrarec.errors import ConfigError
 from contrarec.losses import adversary_due
 from contrarec.losses.base import Tables
 from contrarec.model import Model
+from contrarec.recommender import given_features
 from contrarec.sampling import Batch, Phase, Sampler
 from contrarec.settings import Settings
 from contrarec.training.loop import add_batch_l2, batch_scores, evaluate_sets, model_scorer
@@ -52,8 +53,12 @@ class RecommenderModule(LightningModule):
                 f"{config.negatives!r} and {config.storage!r}."
             )
         self.automatic_optimization = False  # two optimizers that never step together
+        features, vectors = given_features(settings.backbone, data), None
+        if features is not None:
+            data = data.with_items(features.ids)
+            vectors = features.of(data.items)
         self.data, self.settings = data, settings
-        self.model = Model(settings, data.train, torch.device("cpu"))
+        self.model = Model(settings, data.train, torch.device("cpu"), vectors)
         self.backbone, self.loss = self.model.backbone, self.model.loss
         self.adversary_passes = 0
         self._constant: Tables | None = None
@@ -87,13 +92,13 @@ class RecommenderModule(LightningModule):
             "users": batch.users,
             "pos_items": batch.items[:, 0],
             "neg_items": batch.items[:, 1:].contiguous(),
-            "vectors": (self.backbone.user_table, self.backbone.item_table),
         }
         if phase == "max":
             # max step: the model is a constant, the adversary moves
             with torch.no_grad():
                 self._constant = self._constant or self.loss.propagate(self.backbone)
                 pos, neg = batch_scores(self._constant, batch, self._cosine)
+            context["vectors"] = (self.backbone.user_table, self.backbone.item_table)
             found = self.loss.adversary_step(pos, neg, **context)
             self.log("adversary_loss", found.loss, on_step=False, on_epoch=True)
             return
@@ -101,6 +106,7 @@ class RecommenderModule(LightningModule):
         self._constant = None
         optimizer = self.optimizers()
         outputs = self.loss.propagate(self.backbone)
+        context["vectors"] = (self.backbone.user_table, self.backbone.item_table)
         pos, neg = batch_scores(outputs, batch, self._cosine)
         value = self.loss(pos, neg, outputs=outputs, **context)
         optimizer.zero_grad()
@@ -151,6 +157,7 @@ class _EpochBatches(IterableDataset[tuple[Phase, Batch]]):
             n_neg=config.n_neg if loss.uses_negatives else 1,
             positives=config.positives,
             drop_last=config.fidelity == "published",
+            seen_only=module.backbone.ranks_unseen_items,
             seed=module.settings.seed,
         )
 
