@@ -98,7 +98,7 @@ def running(programs: Path) -> Iterator[str]:
                 _await_ready(server, port, folder / "log")
                 yield f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
             finally:
-                server.send_signal(signal.SIGINT)  # "fast": connections are closed
+                server.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed again
                 server.wait(_SECONDS)
     finally:
         shutil.rmtree(folder)
