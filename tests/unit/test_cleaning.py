@@ -104,7 +104,8 @@ def test_each_step_is_recorded_with_what_was_there_before_and_after() -> None:
         frame, [c.MinWeight(2), c.KCore(1, 2), c.Unweighted()], user="who", weight="rating"
     )
     assert data.steps == (
-        "MinWeight(at_least=2.0): 7 events of 3 users and 3 items → 6 events of 3 users and 3 items",
+        "MinWeight(at_least=2.0): 7 events of 3 users and 3 items → "
+        "6 events of 3 users and 3 items",
         "KCore(per_user=1, per_item=2): 6 events of 3 users and 3 items → "
         "2 events of 2 users and 1 items",
         "Unweighted(): 2 events of 2 users and 1 items → 2 events of 2 users and 1 items",
@@ -182,7 +183,8 @@ def test_durations_need_times_since_1970() -> None:
 
 
 def test_dates_are_times_in_microseconds() -> None:
-    log = pl.DataFrame({"user": [1, 1, 1], "item": [1, 1, 1], "ts": ["2024-05-31T10:00:00", "2024-05-31T10:20:00", "2024-05-31T11:00:00"]})  # fmt: skip
+    hours = [f"2024-05-31T{hour}:00" for hour in ("10:00", "10:20", "11:00")]
+    log = pl.DataFrame({"user": [1, 1, 1], "item": [1, 1, 1], "ts": hours})
     data = cr.cleaning.clean(log, [c.Sessions("30m"), c.Repeats("count")])
     assert data.train.weight is not None
     assert data.train.weight.tolist() == [2]  # 10:00 and 10:20 are one visit

@@ -96,7 +96,8 @@ class TestPostgres:
     ) -> None:
         monkeypatch.setattr("contrarec.data.sql._ROWS", 1 << 15)
         n = 100_000
-        query = f"SELECT n::bigint AS uid, n % 1000 AS iid, 0.5 AS weight FROM generate_series(1, {n}) n"
+        columns = "n::bigint AS uid, n % 1000 AS iid, 0.5 AS weight"
+        query = f"SELECT {columns} FROM generate_series(1, {n}) n"
         tracemalloc.start()
         written = write_query(parse_address(postgres_uri), query, tmp_path / "log", {})
         _, peak = tracemalloc.get_traced_memory()

@@ -111,15 +111,25 @@ class Dataset:
 
     @classmethod
     def load(cls, path: str | Path, **columns: Unpack[ColumnNames]) -> "Dataset":
-        """Read a folder of split files, or a single log file.
+        """Read a folder of split files, a single log file, or a data set of the catalogue.
 
         Args:
-            path: a folder (see `from_folder`) or a file (see `from_file`).
+            path: a folder (see `from_folder`) or a file (see `from_file`); where there is neither,
+                the name of a data set that `catalog.fetch` has fetched.
             **columns: names of the columns for `user`, `item`, `time`, `weight`; see `read_log`.
 
         Raises:
-            DataError: there is nothing there, or a file is broken.
+            DataError: there is nothing there, a data set is not fetched yet, or a file is broken.
         """
+        if not Path(path).exists():
+            from contrarec.data import catalog  # it makes data sets itself
+
+            if str(path) in catalog.ENTRIES:
+                path = catalog.folder(str(path))
+                if not path.is_dir():
+                    raise DataError(
+                        f"{path.name} is not fetched yet: contrarec data fetch {path.name}"
+                    )
         read = cls.from_folder if Path(path).is_dir() else cls.from_file
         return read(path, **columns)
 

@@ -83,7 +83,7 @@ def _write(reader: Any, path: Path, asked: ColumnNames, address: Address) -> int
 
 
 def _gather(reader: Any) -> Iterator["pa.Table"]:
-    """Yield the batches, small ones together: a row group for each would cost more than its rows."""
+    """Yield the batches, small ones together: a row group for each of them would cost more."""
     import pyarrow as pa
 
     waiting: list[pa.RecordBatch] = []
