@@ -178,9 +178,7 @@ class TestNames:
 
 
 class TestConversions:
-    def test_coat_needs_matrices_of_one_shape(
-        self, files: Callable[..., Path], cache: Path
-    ) -> None:
+    def test_coat_needs_matrices_of_one_shape(self, files: Callable[..., Path]) -> None:
         own = files(**{"train.ascii": TRAIN_ASCII, "test.ascii": "0 1\n1 0\n"})
         with pytest.raises(DataError, match="must have one shape"):
             cr.catalog.fetch("coat", source=own)
