@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrarec import losses
-    from contrarec.data import splits, synthetic
+    from contrarec.data import catalog, cleaning, splits, synthetic
     from contrarec.data.dataset import Dataset, TestSet
     from contrarec.data.interactions import Interactions
     from contrarec.evaluation.protocol import evaluate
@@ -24,6 +24,8 @@ __all__ = [
     "Recommender",
     "TestSet",
     "__version__",
+    "catalog",
+    "cleaning",
     "evaluate",
     "losses",
     "set_threads",
@@ -36,6 +38,8 @@ _MODULES = {
     "Interactions": "contrarec.data.interactions",
     "Recommender": "contrarec.recommender",
     "TestSet": "contrarec.data.dataset",
+    "catalog": "contrarec.data.catalog",
+    "cleaning": "contrarec.data.cleaning",
     "evaluate": "contrarec.evaluation.protocol",
     "losses": "contrarec.losses",
     "set_threads": "contrarec.kernels.dispatch",

@@ -21,7 +21,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder of split files (train, valid, test, test_NAME as .txt adjacency lists, "
-        ".csv, .tsv, .parquet or .inter), or a single log file.",
+        ".csv, .tsv, .parquet or .inter), a single log file, or a name that was fetched.",
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained run.")]
@@ -52,7 +52,7 @@ def load_data(
 
     data = Dataset.load(path, user=user_col, item=item_col, time=time_col, weight=weight_col)
     # a run remembers where its data are, and may be evaluated from another folder
-    return replace(data, path=str(Path(path).resolve()))
+    return replace(data, path=str(Path(data.path).resolve()))
 
 
 def with_valid(data: "Dataset") -> "Dataset":

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from contrarec.data.interactions import Interactions
+from contrarec.data.parquet import write_log
 from contrarec.data.readers import SUFFIXES
 from contrarec.errors import DataError
 
@@ -63,7 +64,10 @@ def read_not_candidates(folder: Path) -> list[str] | None:
 
 
 def write_parts(
-    folder: Path, parts: Mapping[str, Interactions], not_candidates: pl.Series | None
+    folder: Path,
+    parts: Mapping[str, Interactions],
+    not_candidates: pl.Series | None,
+    steps: Sequence[str] = (),
 ) -> None:
     """Write each part as a Parquet file of ids, in the layout that `find_parts` finds.
 
@@ -71,6 +75,7 @@ def write_parts(
         folder: must not hold anything yet; it appears complete or not at all.
         parts: by name.
         not_candidates: ids of items that are never ranked, or None.
+        steps: what was done to the data; the file of train says so.
 
     Raises:
         DataError: the folder is not empty, or cannot be written.
@@ -84,7 +89,8 @@ def write_parts(
             }
             columns |= {} if log.time is None else {"time": log.time}
             columns |= {} if log.weight is None else {"weight": log.weight}
-            pl.DataFrame(columns).write_parquet(temporary / f"{stem}.parquet")
+            done = steps if name == "train" else ()
+            write_log(pl.DataFrame(columns), temporary / f"{stem}.parquet", done)
         if not_candidates is not None:
             text = "".join(f"{item}\n" for item in not_candidates)
             (temporary / NOT_CANDIDATE).write_text(text, encoding="utf-8")
