@@ -196,7 +196,8 @@ def _charts_code() -> str:
         import vl_convert
     except ImportError as error:
         raise BackendError(
-            f"reports need the package vl-convert-python: pip install 'contrarec[report]' ({error})."
+            "reports need the package vl-convert-python: pip install 'contrarec[report]' "
+            f"({error})."
         ) from error
     return _in_script(f"(()=>{{{vl_convert.javascript_bundle()}}})();")
 
