@@ -189,9 +189,12 @@ def _asset(name: str) -> str:
     return (files("contrarec.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-@cache
-def _charts_code() -> str:
-    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, in a scope of its own."""
+def load_vl_convert() -> Any:
+    """Import what holds the charts' JavaScript.
+
+    Raises:
+        BackendError: it is not installed.
+    """
     try:
         import vl_convert
     except ImportError as error:
@@ -199,7 +202,14 @@ def _charts_code() -> str:
             "reports need the package vl-convert-python: pip install 'contrarec[report]' "
             f"({error})."
         ) from error
-    return _in_script(f"(()=>{{{vl_convert.javascript_bundle()}}})();")
+    return vl_convert
+
+
+@cache
+def _charts_code() -> str:
+    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, in a scope of its own."""
+    code = load_vl_convert().javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return _in_script(f"(()=>{{{code}}})();")
 
 
 def _in_script(code: str) -> str:

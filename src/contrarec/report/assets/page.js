@@ -14,6 +14,7 @@
     },
   };
   const FONT = getComputedStyle(document.body).fontFamily;
+  const ERRORS = 1; // Vega's name for what is no mere warning
   const TABLE_ROWS = 500; // of a chart's data, shown below it
 
   const preferred = matchMedia("(prefers-color-scheme: dark)");
@@ -79,7 +80,7 @@
 
   function options(name, width) {
     return {
-      actions: false, ast: true, defaultStyle: false, renderer: "svg", logLevel: vega.Error,
+      actions: false, ast: true, defaultStyle: false, renderer: "svg", logLevel: ERRORS,
       config: config(name, width),
       tooltip: { disableDefaultStyle: true },
     };
@@ -103,9 +104,11 @@
       plot.classList.toggle("wide", plot.scrollWidth > plot.clientWidth + 1);
     }
 
-    // What is taken along is light, and says by itself what it shows.
+    // What is taken along is light, says by itself what it shows, and shows what was chosen.
     async function svg() {
-      const named = { ...sized(full, 800), title: { text: title, subtitle: lines(note, 110) } };
+      const params = full.params?.map(({ bind, ...param }) =>
+        bind?.input ? { ...param, value: drawn.view.signal(param.name) } : { bind, ...param });
+      const named = { ...sized(full, 800), params, title: { text: title, subtitle: lines(note, 110) } };
       const view = await vegaEmbed(document.createElement("div"), named, options("light", 800));
       const text = await view.view.toSVG();
       view.finalize();

@@ -1,0 +1,308 @@
+"""The report of a comparison: which methods lead, by how much, and what they cost."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contrarec import runs
+from contrarec.comparison.layout import decimal
+from contrarec.comparison.leaders import SIGNIFICANT
+from contrarec.config import NO_BACKBONE, to_override
+from contrarec.errors import DataError
+from contrarec.report.blocks import Chart, Page, Section, Table
+from contrarec.report.charts import choice, choices, name, number, tooltip, with_interval
+
+FILE = "comparison.json"
+
+Found = Mapping[str, Any]
+
+
+def comparison_page(folder: Path, *, more: Sequence[Section] = ()) -> Page:
+    """Make the report of a comparison.
+
+    Args:
+        folder: what `contrarec compare` wrote.
+        more: sections that come after those of this module.
+
+    Raises:
+        DataError: the folder holds no comparison, or its file is damaged.
+    """
+    found = _read(folder)
+    n_seeds = len(found["seeds"])
+    sections = [_quality(found)]
+    if found["contrasts"]:
+        sections += [_differences(found), _leaders(found)]
+    sections += [_cost(found), *more, _measured(found)]
+    path, versions = _of_a_run(folder)
+    return Page(
+        title=f"{len(found['methods'])} methods on {found['data']}, {n_seeds} seeds",
+        summary=list(_summary(found)),
+        sections=sections,
+        commands=[_command(found, folder, path), f"contrarec report {shlex.quote(str(folder))}"],
+        versions=versions,
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / FILE
+    if not path.is_file():
+        raise DataError(f"{folder}: not a comparison (no {FILE} in it).")
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}).") from error
+    return found
+
+
+def _of_a_run(folder: Path) -> tuple[str | None, dict[str, str]]:
+    """Return where the data were read from, and the versions, as a run of the comparison says."""
+    for path in sorted(folder.iterdir()):
+        if runs.is_started(path):
+            return runs.read_settings(path)[1].path, runs.read_versions(path)
+    return None, {}
+
+
+def _summary(found: Found) -> Iterator[str]:
+    for leader in found["leaders"]:
+        if leader["metric"] != found["monitor"] or not found["contrasts"]:
+            continue
+        mean = _row(found, leader["backbone"], leader["best"])["metrics"][leader["test"]]
+        text = (
+            f"{leader['test']}, {leader['backbone']}: {leader['best']} is best by "
+            f"{leader['metric']}, {decimal(mean[leader['metric']]['mean'])}"
+        )
+        others = [method for method in leader["methods"] if method != leader["best"]]
+        beaten = len(found["methods"]) - len(leader["methods"])
+        if others:
+            text += f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} not beaten"
+        yield f"{text}; {beaten} of {len(found['methods'])} methods are."
+    yield (
+        f"{len(found['seeds'])} seeds each; a method is beaten where another is better with a "
+        f"corrected p of at most {SIGNIFICANT}. Epochs were picked by {found['monitor']} on the "
+        "validation set alone."
+    )
+
+
+def _row(found: Found, backbone: str, method: str) -> Found:
+    rows = {(row["backbone"], row["method"]): row for row in found["rows"]}
+    own: Found = rows.get((backbone, method)) or rows[NO_BACKBONE, method]
+    return own
+
+
+def _label(found: Found, row: Found) -> str:
+    several = len({row["backbone"] for row in found["rows"]} - {NO_BACKBONE}) > 1
+    has_one = row["backbone"] != NO_BACKBONE
+    return f"{row['method']} · {row['backbone']}" if several and has_one else str(row["method"])
+
+
+def _quality(found: Found) -> Section:
+    points, rows = list[dict[str, Any]](), list[list[Any]]()
+    tests, metrics = list(found["users"]), list(next(iter(found["rows"][0]["metrics"].values())))
+    for row in found["rows"]:
+        for test, values in row["metrics"].items():
+            rows.append([row["method"], row["backbone"], test])
+            for metric, value in values.items():
+                rows[-1] += [value["mean"], value["sd"]]
+                place = {
+                    "method": _label(found, row), "backbone": row["backbone"], "test": test,
+                    "metric": metric, "mean": value["mean"],
+                    "low": value["mean"] - (value["sd"] or 0),
+                    "high": value["mean"] + (value["sd"] or 0),
+                }  # fmt: skip
+                points += [
+                    place | {"seed": seed, "value": one}
+                    for seed, one in zip(found["seeds"], value["values"], strict=True)
+                ]
+    order = {"field": "mean", "op": "max", "order": "descending"}
+    spec = choices(
+        choice("test", tests, tests[0], "Test set"),
+        choice("metric", metrics, found["monitor"], "Metric"),
+    ) | with_interval(
+        number("mean", "mean ± standard deviation over seeds, and each seed"),
+        name("method", sort=order),
+        name("backbone"),
+        tooltip=tooltip(method="method", mean="mean", low="− sd", high="+ sd"),
+    )
+    spec["layer"].append(
+        {
+            "mark": {"type": "tick", "thickness": 1, "opacity": 0.7},
+            "encoding": {
+                "x": number("value"),
+                "tooltip": tooltip(method="method", seed="seed", value="mean over users"),
+            },
+        }
+    )
+    columns = [title for metric in metrics for title in (metric, f"sd {metric}")]
+    note = f"{found['definitions']['values']}. The best comes first."
+    return Section(
+        title="How good they are",
+        blocks=[
+            Chart(title="Quality of each method", spec=spec, rows=points, note=note),
+            Table(
+                title="All metrics", columns=["method", "backbone", "test set", *columns], rows=rows
+            ),
+        ],
+    )
+
+
+def _differences(found: Found) -> Section:
+    best = {(x["backbone"], x["test"], x["metric"]): x["best"] for x in found["leaders"]}
+    rows = [
+        {
+            key: contrast[key]
+            for key in ("backbone", "test", "metric", "method", "difference", "low", "high")
+        }
+        | {
+            "against": contrast["against"],
+            "p": contrast["p_holm"],
+            "verdict": "worse" if _is_worse(contrast) else "not told apart",
+        }
+        for contrast in found["contrasts"]
+        if best.get((contrast["backbone"], contrast["test"], contrast["metric"]))
+        == contrast["against"]
+    ]
+    backbones = list(dict.fromkeys(row["backbone"] for row in rows))
+    spec = choices(
+        choice("test", list(found["users"]), next(iter(found["users"])), "Test set"),
+        choice("metric", found["headline"], found["monitor"], "Metric"),
+        choice("backbone", backbones, backbones[0], "Backbone"),
+    ) | with_interval(
+        number("difference", "difference to the best, 95 % interval", zero=True),
+        name("method", sort={"field": "difference", "op": "max", "order": "descending"}),
+        name("verdict", "against the best", scale={"domain": ["not told apart", "worse"]}),
+        tooltip=tooltip(
+            method="method",
+            against="best",
+            difference="difference",
+            low="95 % from",
+            high="to",
+            p="corrected p",
+        ),
+    )
+    spec["layer"].insert(0, {"mark": "rule", "encoding": {"x": {"datum": 0}}})
+    about = found["definitions"]
+    columns = [
+        "test set",
+        "metric",
+        "backbone",
+        "method",
+        "best",
+        "difference",
+        "95 % from",
+        "to",
+        "p",
+    ]
+    keys = ("test", "metric", "backbone", "method", "against", "difference", "low", "high", "p")
+    return Section(
+        title="Differences to the best",
+        blocks=[
+            Chart(
+                title="How far each method is from the best",
+                spec=spec,
+                rows=rows,
+                note=f"Interval: {about['interval']}. p: {about['p']}.",
+            ),
+            Table(
+                title="Differences to the best",
+                columns=[*columns, "verdict"],
+                rows=[[row[key] for key in (*keys, "verdict")] for row in rows],
+            ),
+        ],
+    )
+
+
+def _is_worse(contrast: Found) -> bool:
+    return contrast["difference"] < 0 and contrast["p_holm"] <= SIGNIFICANT
+
+
+def _leaders(found: Found) -> Section:
+    rows = [
+        [x["test"], x["metric"], x["backbone"], x["best"], ", ".join(x["methods"][1:])]
+        for x in found["leaders"]
+    ]
+    table = Table(
+        title="The best, and those that none beats",
+        columns=["test set", "metric", "backbone", "best", "not beaten either"],
+        rows=rows,
+        note=f"Leaders: {found['definitions']['leaders']}.",
+    )
+    return Section(title="Leaders", blocks=[table])
+
+
+def _cost(found: Found) -> Section:
+    points, rows = list[dict[str, Any]](), list[list[Any]]()
+    metrics = list(next(iter(found["rows"][0]["metrics"].values())))
+    for row in found["rows"]:
+        means = {
+            key: sum(run[key] for run in row["runs"]) / len(row["runs"])
+            for key in ("seconds", "epochs", "best_epoch")
+        }
+        rows.append([row["method"], row["backbone"], *means.values(), row["seconds_per_epoch"]])
+        points += [
+            {
+                "method": row["method"], "backbone": row["backbone"], "test": test,
+                "metric": metric, "mean": value["mean"], "seconds": means["seconds"],
+            }
+            for test, values in row["metrics"].items()
+            for metric, value in values.items()
+        ]  # fmt: skip
+    tests = list(found["users"])
+    spec = choices(
+        choice("test", tests, tests[0], "Test set"),
+        choice("metric", metrics, found["monitor"], "Metric"),
+    ) | {
+        "encoding": {
+            "x": number("seconds", "seconds of a run (logarithmic)", scale={"type": "log"}),
+            "y": number("mean", "mean over users and seeds"),
+            "color": name("backbone"),
+            "tooltip": tooltip(
+                method="method", backbone="backbone", seconds="seconds", mean="mean"
+            ),
+        },
+        "layer": [
+            {"mark": {"type": "point", "filled": True}, "encoding": {"shape": name("backbone")}},
+            {
+                "mark": {"type": "text", "align": "left", "dx": 8},
+                "encoding": {"text": {"field": "method"}},
+            },
+        ],
+    }
+    return Section(
+        title="What they cost",
+        blocks=[
+            Chart(
+                title="Seconds against quality",
+                spec=spec,
+                rows=points,
+                note="Training and validation until it stopped, mean over seeds, on the machine "
+                "of the comparison.",
+            ),
+            Table(
+                title="Time and epochs",
+                columns=["method", "backbone", "seconds", "epochs", "best epoch", "s/epoch"],
+                rows=rows,
+                note="Means over seeds.",
+            ),
+        ],
+    )
+
+
+def _measured(found: Found) -> Section:
+    rows = [[key.replace("_", " "), value] for key, value in found["definitions"].items()]
+    rows += [[f"users of {test}", f"{n:,}"] for test, n in found["users"].items()]
+    rows += [["seeds", ", ".join(map(str, found["seeds"]))], ["preset", found["preset"]]]
+    rows += [[key, str(value)] for key, value in found["overrides"].items()]
+    table = Table(title="Definitions and settings", columns=["what", "how"], rows=rows)
+    return Section(title="How it was measured", blocks=[table])
+
+
+def _command(found: Found, folder: Path, path: str | None) -> str:
+    words = ["contrarec", "compare", path or found["data"]]
+    words += ["--methods", ",".join(found["methods"]), "--backbones", ",".join(found["backbones"])]
+    words += ["--seeds", "".join(f"{seed}," for seed in found["seeds"])]
+    words += ["--preset", found["preset"]] if found["preset"] else []
+    for key, value in found["overrides"].items():
+        words += ["--set", to_override(key, value)]
+    return shlex.join([*words, "--out", str(folder)])
