@@ -8,8 +8,7 @@ Spec = dict[str, Any]
 
 def number(field: str, title: str | None = None, *, zero: bool = False, **more: Any) -> Spec:
     """Return a channel for a number; the axis starts at 0 only where that is asked for."""
-    scale = {"zero": zero} | more.pop("scale", {})
-    return {"field": field, "type": "quantitative", "title": title, "scale": scale} | more
+    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}} | more
 
 
 def name(field: str, title: str | None = None, **more: Any) -> Spec:

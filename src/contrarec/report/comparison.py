@@ -15,6 +15,9 @@ from contrarec.report.blocks import Chart, Page, Section, Table
 from contrarec.report.charts import choice, choices, name, number, tooltip, with_interval
 
 FILE = "comparison.json"
+VERDICTS = ("not beaten", "beaten")
+COLOURS = 8
+"""Methods that can be told apart by colour; beyond, a tooltip says which is which."""
 
 Found = Mapping[str, Any]
 
@@ -71,13 +74,12 @@ def _summary(found: Found) -> Iterator[str]:
         mean = _row(found, leader["backbone"], leader["best"])["metrics"][leader["test"]]
         text = (
             f"{leader['test']}, {leader['backbone']}: {leader['best']} is best by "
-            f"{leader['metric']}, {decimal(mean[leader['metric']]['mean'])}"
+            f"{leader['metric']}, with {decimal(mean[leader['metric']]['mean'])}"
         )
         others = [method for method in leader["methods"] if method != leader["best"]]
-        beaten = len(found["methods"]) - len(leader["methods"])
         if others:
-            text += f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} not beaten"
-        yield f"{text}; {beaten} of {len(found['methods'])} methods are."
+            text += f"; it does not beat {', '.join(others)} significantly"
+        yield f"{text}."
     yield (
         f"{len(found['seeds'])} seeds each; a method is beaten where another is better with a "
         f"corrected p of at most {SIGNIFICANT}. Epochs were picked by {found['monitor']} on the "
@@ -115,21 +117,22 @@ def _quality(found: Found) -> Section:
                     place | {"seed": seed, "value": one}
                     for seed, one in zip(found["seeds"], value["values"], strict=True)
                 ]
+    title = "mean ± sd, and each seed"
     order = {"field": "mean", "op": "max", "order": "descending"}
     spec = choices(
         choice("test", tests, tests[0], "Test set"),
         choice("metric", metrics, found["monitor"], "Metric"),
     ) | with_interval(
-        number("mean", "mean ± standard deviation over seeds, and each seed"),
+        number("mean", title),
         name("method", sort=order),
-        name("backbone"),
+        name("backbone", "backbone"),
         tooltip=tooltip(method="method", mean="mean", low="− sd", high="+ sd"),
     )
     spec["layer"].append(
         {
-            "mark": {"type": "tick", "thickness": 1, "opacity": 0.7},
+            "mark": {"type": "tick", "thickness": 1, "opacity": 1},
             "encoding": {
-                "x": number("value"),
+                "x": number("value", title),
                 "tooltip": tooltip(method="method", seed="seed", value="mean over users"),
             },
         }
@@ -148,20 +151,21 @@ def _quality(found: Found) -> Section:
 
 
 def _differences(found: Found) -> Section:
-    best = {(x["backbone"], x["test"], x["metric"]): x["best"] for x in found["leaders"]}
     rows = [
         {
-            key: contrast[key]
-            for key in ("backbone", "test", "metric", "method", "difference", "low", "high")
-        }
-        | {
-            "against": contrast["against"],
+            "test": leader["test"],
+            "metric": leader["metric"],
+            "backbone": leader["backbone"],
+            "method": contrast["against"],
+            "best": leader["best"],
+            "difference": -contrast["difference"],
+            "low": -contrast["high"],
+            "high": -contrast["low"],
             "p": contrast["p_holm"],
-            "verdict": "worse" if _is_worse(contrast) else "not told apart",
+            "verdict": VERDICTS[contrast["against"] not in leader["methods"]],
         }
-        for contrast in found["contrasts"]
-        if best.get((contrast["backbone"], contrast["test"], contrast["metric"]))
-        == contrast["against"]
+        for leader in found["leaders"]
+        for contrast in _of_best(found["contrasts"], leader)
     ]
     backbones = list(dict.fromkeys(row["backbone"] for row in rows))
     spec = choices(
@@ -171,10 +175,10 @@ def _differences(found: Found) -> Section:
     ) | with_interval(
         number("difference", "difference to the best, 95 % interval", zero=True),
         name("method", sort={"field": "difference", "op": "max", "order": "descending"}),
-        name("verdict", "against the best", scale={"domain": ["not told apart", "worse"]}),
+        name("verdict", "by any method", scale={"domain": list(VERDICTS)}),
         tooltip=tooltip(
             method="method",
-            against="best",
+            best="best",
             difference="difference",
             low="95 % from",
             high="to",
@@ -183,18 +187,7 @@ def _differences(found: Found) -> Section:
     )
     spec["layer"].insert(0, {"mark": "rule", "encoding": {"x": {"datum": 0}}})
     about = found["definitions"]
-    columns = [
-        "test set",
-        "metric",
-        "backbone",
-        "method",
-        "best",
-        "difference",
-        "95 % from",
-        "to",
-        "p",
-    ]
-    keys = ("test", "metric", "backbone", "method", "against", "difference", "low", "high", "p")
+    titles = {"test": "test set", "low": "95 % from", "high": "to"}
     return Section(
         title="Differences to the best",
         blocks=[
@@ -206,15 +199,23 @@ def _differences(found: Found) -> Section:
             ),
             Table(
                 title="Differences to the best",
-                columns=[*columns, "verdict"],
-                rows=[[row[key] for key in (*keys, "verdict")] for row in rows],
+                columns=[titles.get(key, key) for key in rows[0]],
+                rows=[list(row.values()) for row in rows],
             ),
         ],
     )
 
 
-def _is_worse(contrast: Found) -> bool:
-    return contrast["difference"] < 0 and contrast["p_holm"] <= SIGNIFICANT
+def _of_best(contrasts: Sequence[Found], leader: Found) -> Iterator[Found]:
+    """Find the contrasts of a leader to all others: they are what decided about the leaders.
+
+    Those of two baselines have no backbone.
+    """
+    wanted = (leader["test"], leader["metric"], leader["best"])
+    for contrast in contrasts:
+        place = (contrast["test"], contrast["metric"], contrast["method"])
+        if place == wanted and contrast["backbone"] in (leader["backbone"], NO_BACKBONE):
+            yield contrast
 
 
 def _leaders(found: Found) -> Section:
@@ -249,25 +250,26 @@ def _cost(found: Found) -> Section:
             for metric, value in values.items()
         ]  # fmt: skip
     tests = list(found["users"])
+    few = len(found["methods"]) <= COLOURS
     spec = choices(
         choice("test", tests, tests[0], "Test set"),
         choice("metric", metrics, found["monitor"], "Metric"),
     ) | {
+        "mark": {"type": "point", "filled": True, "size": 90},
         "encoding": {
-            "x": number("seconds", "seconds of a run (logarithmic)", scale={"type": "log"}),
+            "x": number(
+                "seconds",
+                "seconds of a run (logarithmic)",
+                scale={"type": "log"},
+                axis={"grid": False},
+            ),
             "y": number("mean", "mean over users and seeds"),
-            "color": name("backbone"),
+            "color": name("method", "method") if few else name("backbone", "backbone"),
+            "shape": name("backbone", "backbone"),
             "tooltip": tooltip(
                 method="method", backbone="backbone", seconds="seconds", mean="mean"
             ),
         },
-        "layer": [
-            {"mark": {"type": "point", "filled": True}, "encoding": {"shape": name("backbone")}},
-            {
-                "mark": {"type": "text", "align": "left", "dx": 8},
-                "encoding": {"text": {"field": "method"}},
-            },
-        ],
     }
     return Section(
         title="What they cost",

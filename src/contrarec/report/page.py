@@ -135,10 +135,11 @@ class _Column:
 
     def _number(self, value: float) -> str:
         if isinstance(value, int):
-            return f"{value:,}" if abs(value) >= 10_000 else str(value)
-        text = f"{value:,.{self._digits}f}"
-        if value and not float(text.replace(",", "")):
-            text = f"{value:.1e}"  # small, but not nothing
+            text = f"{value:,}" if abs(value) >= 10_000 else str(value)
+        else:
+            text = f"{value:,.{self._digits}f}"
+            if value and not float(text.replace(",", "")):
+                text = f"{value:.1e}"  # small, but not nothing
         return text.replace("-", "−")
 
 

@@ -182,7 +182,7 @@ def _popularity(run: _Run) -> Iterator[Section]:
     spec = choice("metric", metrics, run.monitor, "Metric") | with_interval(
         number("mean", "mean over users, 95 % interval", zero=True),
         name("group"),
-        name("set"),
+        name("set", "set"),
         yOffset=name("set"),
         tooltip=tooltip(
             set="set", group="items", mean="mean", low="95 % from", high="to", users="users"
@@ -240,8 +240,8 @@ def _metrics_chart(run: _Run) -> Chart:
                 "encoding": {
                     "x": number("epoch", "epoch"),
                     "y": number("value", "mean over users"),
-                    "color": name("set"),
-                    "shape" if points else "strokeDash": name("set"),
+                    "color": name("set", "set"),
+                    "shape" if points else "strokeDash": name("set", "set", legend=None),
                 },
             },
         ],

@@ -49,14 +49,16 @@
       axis: {
         labelColor: muted, titleColor: ink, gridColor: line, domainColor: muted, tickColor: muted,
         labelFontSize: 12, titleFontSize: 12, titleFontWeight: 600, titlePadding: 8,
-        labelLimit: narrow ? 120 : 260, titleLimit: 280,
+        labelLimit: narrow ? 120 : 260, titleLimit: narrow ? 230 : 290,
       },
+      axisX: { titleLimit: width - 100, labelSeparation: 8, labelOverlap: true },
       axisQuantitative: { tickCount: narrow ? 4 : 7 },
       header: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12 },
       legend: {
         orient: "top", columns: Math.max(1, Math.floor(width / 170)), labelLimit: 150,
         labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12,
         titleOrient: "top", gradientLength: 160, symbolStrokeWidth: 2,
+        symbolBaseFillColor: muted, symbolBaseStrokeColor: muted,
       },
       title: { color: ink, subtitleColor: muted, fontSize: 15, subtitleFontSize: 12, anchor: "start" },
     };
