@@ -135,7 +135,7 @@ def train(
         recommender = Recommender.from_settings(settings, device=device)
         n_threads = use_threads(threads)
         if track:
-            check_tracking(track)
+            check_tracking(track, track_to)
         if with_report:
             check_report()
         dataset = with_valid(load_data(data, user_col, item_col, time_col, weight_col))

@@ -132,16 +132,24 @@ def tracking(
             tracker.close(_best(folder, settings.training.monitor), failed=failed)
 
 
-def check_tracking(kind: str) -> None:
+def check_tracking(kind: str, to: str | None = None) -> None:
     """Refuse what could not be tracked, before there is something to track.
 
     Raises:
-        ConfigError: the kind is unknown.
+        ConfigError: the kind is unknown, or MLflow cannot log there.
         BackendError: its package is not installed.
     """
     if kind not in TRACKERS:
         raise ConfigError(unknown("tracking", kind, TRACKERS))
-    (load_tensorboard if kind == "tensorboard" else load_mlflow)()
+    if kind == "tensorboard":
+        load_tensorboard()
+        return
+    mlflow = load_mlflow()
+    try:
+        mlflow.MlflowClient(tracking_uri=to).get_experiment_by_name(EXPERIMENT)
+    except (mlflow.MlflowException, ImportError) as error:
+        where = "" if to is None else f" {to!r}"
+        raise ConfigError(f"--track-to{where}: MLflow cannot log there ({error}).") from error
 
 
 def load_tensorboard() -> Any:
