@@ -219,7 +219,7 @@ class TestComparison:
         before = (compared / "comparison.json").read_bytes()
         answer = contrarec(*shlex.split(page.commands[0])[1:])
         assert answer.status == 0
-        assert answer.err.count("finished before") == 5
+        assert answer.err.count("finished before") == 6
         assert (compared / "comparison.json").read_bytes() == before
 
     def test_compare_writes_it_itself(self, contrarec: Call, compared: Path) -> None:
