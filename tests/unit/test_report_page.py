@@ -16,7 +16,7 @@ from contrarec.errors import BackendError
 from contrarec.report.blocks import Chart, Page, Section, Table, Text
 from contrarec.report.page import render, write_page
 
-EVIL = "</script><img src=x onerror=alert(1)>\"'&<!--"
+EVIL = "</script></script ><img src=x onerror=alert(1)>\"'&<!--"
 KNOWN = {"html", "head", "meta", "link", "title", "style", "body", "a", "header", "h1", "button",
          "nav", "details", "summary", "ol", "li", "main", "section", "h2", "h3", "ul", "p", "div",
          "figure", "figcaption", "script", "table", "thead", "tbody", "tr", "th", "td", "pre",

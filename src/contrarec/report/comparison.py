@@ -22,12 +22,11 @@ COLOURS = 8
 Found = Mapping[str, Any]
 
 
-def comparison_page(folder: Path, *, more: Sequence[Section] = ()) -> Page:
+def comparison_page(folder: Path) -> Page:
     """Make the report of a comparison.
 
     Args:
         folder: what `contrarec compare` wrote.
-        more: sections that come after those of this module.
 
     Raises:
         DataError: the folder holds no comparison, or its file is damaged.
@@ -37,7 +36,7 @@ def comparison_page(folder: Path, *, more: Sequence[Section] = ()) -> Page:
     sections = [_quality(found)]
     if found["contrasts"]:
         sections += [_differences(found), _leaders(found)]
-    sections += [_cost(found), *more, _measured(found)]
+    sections += [_cost(found), _measured(found)]
     path, versions = _of_a_run(folder)
     return Page(
         title=f"{len(found['methods'])} methods on {found['data']}, {n_seeds} seeds",
@@ -82,8 +81,7 @@ def _summary(found: Found) -> Iterator[str]:
         yield f"{text}."
     yield (
         f"{len(found['seeds'])} seeds each; a method is beaten where another is better with a "
-        f"corrected p of at most {SIGNIFICANT}. Epochs were picked by {found['monitor']} on the "
-        "validation set alone."
+        f"corrected p of at most {SIGNIFICANT}. Test sets had no say in which epochs were kept."
     )
 
 

@@ -13,6 +13,7 @@ from contrarec.errors import DataError
 from contrarec.evaluation.protocol import GROUP_METRICS, Evaluation
 from contrarec.report.blocks import Chart, Page, Section, Table, Text
 from contrarec.report.charts import choice, name, number, tooltip, with_interval
+from contrarec.report.course import course
 from contrarec.settings import Settings, resolve_settings
 from contrarec.training.metrics_log import read_log
 
@@ -21,7 +22,6 @@ _ENDS = {
     "epochs": "Training went through all its epochs",
     "fitted": "It was fitted, without epochs",
 }
-Lines = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class _Run:
     settings: Settings
     about: runs.RunData
     result: Mapping[str, Any]
-    log: Lines
+    log: Sequence[Mapping[str, Any]]
     evaluations: Mapping[str, Evaluation]
 
     @property
@@ -51,8 +51,6 @@ def run_page(
     folder: Path,
     evaluations: Mapping[str, Evaluation],
     description: Mapping[str, Any] | None = None,
-    *,
-    more: Sequence[Section] = (),
 ) -> Page:
     """Make the report of a finished run.
 
@@ -61,7 +59,6 @@ def run_page(
         evaluations: by set, with intervals and popularity groups; without any, the report has the
             metrics that training found, and says so.
         description: of the data, from `contrarec.data.report.describe`.
-        more: sections that come after those of this module.
 
     Raises:
         DataError: the folder holds no finished run.
@@ -77,7 +74,7 @@ def run_page(
         log=read_log(folder / "metrics.jsonl"),
         evaluations=evaluations,
     )
-    sections = [_quality(run), *_popularity(run), *_course(run), *_data(description), *more]
+    sections = [_quality(run), *_popularity(run), *_course(run), *_data(description)]
     return Page(
         title=f"{_method(settings)} on {about.name}",
         summary=list(_summary(run)),
@@ -210,111 +207,8 @@ def _popularity(run: _Run) -> Iterator[Section]:
 
 
 def _course(run: _Run) -> Iterator[Section]:
-    if not run.result["epochs"]:
-        return
-    blocks = [_metrics_chart(run), _loss_chart(run.log)]
-    spread = [{"epoch": line["epoch"]} | line["kl"] for line in run.log if "kl" in line]
-    if spread:
-        blocks.append(_kl_chart(spread))
-    yield Section(title="The course of training", blocks=blocks)
-
-
-def _metrics_chart(run: _Run) -> Chart:
-    rows = [
-        {"epoch": line["epoch"], "set": test, "metric": metric, "value": value}
-        for line in run.log
-        for test, metrics in line.get("metrics", {}).items()
-        for metric, value in metrics.items()
-    ]
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    best = run.result["best_epoch"]
-    points = len({row["epoch"] for row in rows}) <= 60
-    spec = choice("metric", metrics, run.monitor, "Metric") | {
-        "layer": [
-            {
-                "mark": {"type": "rule", "strokeDash": [4, 4], "tooltip": f"best epoch: {best}"},
-                "encoding": {"x": {"datum": best}},
-            },
-            {
-                "mark": {"type": "line", "point": points},
-                "encoding": {
-                    "x": number("epoch", "epoch"),
-                    "y": number("value", "mean over users"),
-                    "color": name("set", "set"),
-                    "shape" if points else "strokeDash": name("set", "set", legend=None),
-                },
-            },
-        ],
-    }
-    return Chart(
-        title="Metrics per epoch",
-        spec=spec,
-        rows=rows,
-        note=f"The dashed line is the epoch that was kept ({best}). It was picked on the "
-        "validation set; the other sets are shown for reading, not for choosing.",
-    )
-
-
-def _loss_chart(log: Lines) -> Chart:
-    names = {"loss": "model", "adversary_loss": "adversary"}
-    rows = [
-        {"epoch": line["epoch"], "of": of, "loss": line[key]}
-        for key, of in names.items()
-        for line in log
-        if key in line
-    ]
-    players = {row["of"] for row in rows}
-    encoding = {
-        "x": number("epoch", "epoch"),
-        "y": number("loss", "mean over batches"),
-    }
-    if len(players) > 1:
-        encoding |= {"color": name("of", "loss of the"), "strokeDash": name("of", "loss of the")}
-    mark = {"type": "line", "point": len(rows) <= 50}
-    return Chart(
-        title="Loss per epoch",
-        spec={"mark": mark, "encoding": encoding},
-        rows=rows,
-        note="The adversary has a value in the epochs in which it has a turn."
-        if len(players) > 1
-        else "",
-    )
-
-
-def _kl_chart(rows: Lines) -> Chart:
-    x = number("epoch", "epoch")
-    return Chart(
-        title="How far the weights of negatives are from uniform",
-        spec={
-            "encoding": {"x": x},
-            "layer": [
-                {
-                    "mark": {"type": "area", "opacity": 0.25},
-                    "encoding": {
-                        "y": number("q05", "KL to uniform, nats", zero=True),
-                        "y2": {"field": "q95"},
-                    },
-                },
-                {
-                    "mark": {"type": "line", "point": len(rows) <= 50},
-                    "encoding": {
-                        "y": number("mean", "KL to uniform, nats", zero=True),
-                        "tooltip": tooltip(
-                            epoch="epoch",
-                            mean="mean",
-                            median="median",
-                            q05="5 % of users below",
-                            q95="95 % of users below",
-                            max="largest",
-                        ),
-                    },
-                },
-            ],
-        },
-        rows=rows,
-        note="Mean over users, and where the middle 90 % of them are. 0 is a loss that takes all "
-        "negatives for equally hard.",
-    )
+    if run.result["epochs"]:
+        yield course(run.log, monitor=run.monitor, kept=run.result["best_epoch"])
 
 
 def _data(description: Mapping[str, Any] | None) -> Iterator[Section]:
@@ -344,10 +238,10 @@ def _data(description: Mapping[str, Any] | None) -> Iterator[Section]:
 
 
 def _settings(run: _Run) -> Section:
-    usual = _flat(_usual(run.settings))
+    usual = _usual(run.settings).flat()
     rows = [
         [key, _shown(value), _shown(usual[key]), value != usual[key]]
-        for key, value in _flat(run.settings).items()
+        for key, value in run.settings.flat().items()
     ]
     return Section(
         title="Settings",
@@ -374,12 +268,12 @@ def _definitions(run: _Run) -> Iterator[Section]:
 
 
 def _training_command(run: _Run) -> str:
-    settings, usual = run.settings, _flat(_usual(run.settings))
+    settings, usual = run.settings, _usual(run.settings).flat()
     words = ["contrarec", "train", run.about.path or run.about.name]
     if settings.backbone.name != NO_BACKBONE:
         words += ["--backbone", settings.backbone.name]
     words += ["--loss", settings.loss_name, "--seed", str(settings.seed)]
-    for key, value in _flat(settings).items():
+    for key, value in settings.flat().items():
         if key != "seed" and value != usual[key]:
             words += ["--set", to_override(key, value)]
     return shlex.join([*words, "--out", str(run.folder)])
@@ -388,14 +282,6 @@ def _training_command(run: _Run) -> str:
 def _usual(settings: Settings) -> Settings:
     """Return the settings that the same backbone and loss have by default."""
     return resolve_settings(backbone=settings.backbone.name, loss=settings.loss_name)
-
-
-def _flat(settings: Settings) -> dict[str, Any]:
-    tables = settings.to_mapping()
-    flat = {"seed": tables.pop("seed")}
-    for section, values in tables.items():
-        flat |= {f"{section}.{key}": value for key, value in values.items()}
-    return flat
 
 
 def _shown(value: Any) -> str:

@@ -121,7 +121,7 @@ def tracking(
         if hooks.on_epoch:
             hooks.on_epoch(line)
         if tracker is None:
-            tracker = TRACKERS[kind](folder, to, _flat(settings.to_mapping()), line["epoch"])
+            tracker = TRACKERS[kind](folder, to, settings.flat(), line["epoch"])
         tracker.log(line["epoch"], _figures(line))
 
     try:
@@ -200,14 +200,6 @@ def _best(folder: Path, monitor: str) -> dict[str, float]:
     valid = [line["metrics"].get("valid", {}).get(monitor, 0.0) for line in lines]
     best = lines[valid.index(max(valid))] if any(valid) else lines[-1]
     return _figures({"metrics": best["metrics"]})
-
-
-def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
-    sections = {key: value for key, value in tables.items() if isinstance(value, Mapping)}
-    flat = {key: value for key, value in tables.items() if key not in sections}
-    for section, values in sections.items():
-        flat |= {f"{section}.{key}": value for key, value in values.items()}
-    return flat
 
 
 def _shown(value: Any) -> Any:
