@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from browser import BrowserPage
 from cli.tools import FAST, Answer
 from contrarec import runs
 from contrarec.cli import main
@@ -154,6 +155,17 @@ class TestRun:
         assert "--backbone" not in page.commands[0]
         assert len(payloads(out / "report.html")) == 2
 
+    def test_with_nothing_to_evaluate_on_there_is_the_loss(
+        self, contrarec: Call, folder: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "alone").mkdir()
+        shutil.copy(folder / "train.txt", tmp_path / "alone")
+        out = tmp_path / "run"
+        start = ["train", tmp_path / "alone", "--loss", "bpr", "--out", out, "--report"]
+        assert contrarec(*start, "--set", "epochs=2", "--set", "dim=8").status == 0
+        assert [found["title"] for found in payloads(out / "report.html")] == ["Loss per epoch"]
+        assert "not at hand" not in (out / "report.html").read_text(encoding="utf-8")
+
     def test_an_unfinished_run(self, contrarec: Call, run: Path, tmp_path: Path) -> None:
         shutil.copytree(run, tmp_path / "run")
         (tmp_path / "run" / "result.json").unlink()
@@ -227,6 +239,40 @@ class TestComparison:
         found = json.loads(contrarec(*command, "--report", "--json").out)
         assert found["report"] == str(compared / "report.html")
         assert (compared / "report.html").stat().st_size > 500_000
+
+
+def drawn(browser_page: BrowserPage, path: Path) -> list[int]:
+    """How many points each chart of a report shows in a browser, which has nothing to object."""
+    browser_page.page.goto(path.as_uri())
+    browser_page.page.wait_for_selector("html[data-drawn]")
+    assert browser_page.errors == browser_page.requests == []
+    figures = browser_page.page.locator("figure")
+    points = ".plot > svg .mark-symbol.role-mark path"
+    return [figures.nth(n).locator(points).count() for n in range(figures.count())]
+
+
+class TestInABrowser:
+    def test_a_run(
+        self, contrarec: Call, run: Path, tmp_path: Path, browser_page: BrowserPage
+    ) -> None:
+        contrarec("report", run, "--out", tmp_path / "r.html")
+        n_epochs, n_spread = 10, sum("kl" in line for line in read_log(run / "metrics.jsonl"))
+        n_losses = n_epochs + sum("adversary_loss" in x for x in read_log(run / "metrics.jsonl"))
+        # 2 sets; 3 groups of both; 2 evaluations of both
+        assert drawn(browser_page, tmp_path / "r.html") == [2, 6, 4, n_losses, n_spread]
+        figure = browser_page.page.locator("figure").first
+        before = figure.locator(".mark-symbol.role-mark path").first.get_attribute("transform")
+        figure.locator("select").select_option("mrr@5")
+        moved = figure.locator(f'.mark-symbol.role-mark path:not([transform="{before}"])')
+        moved.first.wait_for(state="attached")
+        assert figure.locator(".mark-symbol.role-mark path").count() == 2
+
+    def test_a_comparison(
+        self, contrarec: Call, compared: Path, tmp_path: Path, browser_page: BrowserPage
+    ) -> None:
+        contrarec("report", compared, "--out", tmp_path / "c.html")
+        # 3 methods, a point for each of 2 seeds at the mean; 2 others than the best; 3 methods
+        assert drawn(browser_page, tmp_path / "c.html") == [6, 2, 3]
 
 
 class TestRefusals:

@@ -57,10 +57,14 @@ def report(
         from contrarec.report import comparison
 
         check_report()
+        is_run = runs.is_started(folder)
+        if not is_run and not (folder / comparison.FILE).is_file():
+            raise DataError(
+                f"{folder}: neither a run nor a comparison (no config.toml, no {comparison.FILE})."
+            )
         target = out or folder / NAME
         if not target.parent.is_dir():
             raise DataError(f"--out: no folder {str(target.parent)!r}.")
-        is_run = runs.is_started(folder)
         if is_run:
             from contrarec.recommender import Recommender
 
@@ -68,12 +72,8 @@ def report(
             use_threads(threads)
             columns = (user_col, item_col, time_col, weight_col)
             report_run(folder, recommender, _data(console, folder, data, columns), target)
-        elif (folder / comparison.FILE).is_file():
-            report_comparison(folder, target)
         else:
-            raise DataError(
-                f"{folder}: neither a run nor a comparison (no config.toml, no {comparison.FILE})."
-            )
+            report_comparison(folder, target)
         result = {
             "folder": folder,
             "kind": "run" if is_run else "comparison",

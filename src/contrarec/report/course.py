@@ -20,7 +20,9 @@ def course(log: Lines, *, monitor: str, kept: int) -> Section:
         monitor: the metric that is shown first.
         kept: the epoch whose weights were kept.
     """
-    blocks = [_metrics_chart(log, monitor, kept), _loss_chart(log)]
+    blocks = [_loss_chart(log)]
+    if any(line.get("metrics") for line in log):
+        blocks.insert(0, _metrics_chart(log, monitor, kept))
     spread = [{"epoch": line["epoch"]} | line["kl"] for line in log if "kl" in line]
     if spread:
         blocks.append(_kl_chart(spread))

@@ -74,7 +74,7 @@ def run_page(
         log=read_log(folder / "metrics.jsonl"),
         evaluations=evaluations,
     )
-    sections = [_quality(run), *_popularity(run), *_course(run), *_data(description)]
+    sections = [*_quality(run), *_popularity(run), *_course(run), *_data(description)]
     return Page(
         title=f"{_method(settings)} on {about.name}",
         summary=list(_summary(run)),
@@ -103,7 +103,7 @@ def _summary(run: _Run) -> Iterator[str]:
                 f"{len(found.users):,} users"
             )
         yield f"{text}."
-    if not run.evaluations:
+    if run.result["metrics"] and not run.evaluations:
         yield "The data of this run were not at hand, so there are no intervals here."
     for test, found in run.evaluations.items():
         if test != "valid":
@@ -131,7 +131,7 @@ def _popularity_sentence(test: str, found: Evaluation, metric: str) -> Iterator[
         )
 
 
-def _quality(run: _Run) -> Section:
+def _quality(run: _Run) -> Iterator[Section]:
     columns = ["set", "metric", "mean", "95 % from", "to", "users"]
     rows, points = list[list[Any]](), list[dict[str, Any]]()
     for test, metrics in run.result["metrics"].items():
@@ -140,6 +140,8 @@ def _quality(run: _Run) -> Section:
             low, high = found.intervals.get(metric, (None, None)) if found else (None, None)
             rows.append([test, metric, value, low, high, len(found.users) if found else None])
             points.append({"set": test, "metric": metric, "mean": value, "low": low, "high": high})
+    if not points:
+        return
     metrics = list(dict.fromkeys(point["metric"] for point in points))
     spec = choice("metric", metrics, run.monitor, "Metric") | with_interval(
         number("mean", "mean over users, 95 % interval", zero=True),
@@ -147,7 +149,7 @@ def _quality(run: _Run) -> Section:
         tooltip=tooltip(set="set", metric="metric", mean="mean", low="95 % from", high="to"),
     )
     note = "All items are ranked for every user with a positive. Intervals: bootstrap over users."
-    return Section(
+    yield Section(
         title="How good it is",
         blocks=[
             Chart(title="Quality on each set", spec=spec, rows=points, note=note),
