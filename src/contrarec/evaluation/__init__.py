@@ -6,6 +6,7 @@ from contrarec.evaluation.compare import (
     holm,
     paired_test,
     paired_tests,
+    resampled_means,
 )
 from contrarec.evaluation.metrics import DEFINITIONS, METRICS, parse_metric
 from contrarec.evaluation.protocol import Evaluation, GroupEvaluation, evaluate, popularity_groups
@@ -26,5 +27,6 @@ __all__ = [
     "paired_tests",
     "parse_metric",
     "popularity_groups",
+    "resampled_means",
     "top_k",
 ]

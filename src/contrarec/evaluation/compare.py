@@ -52,7 +52,7 @@ def bootstrap_interval(
     counted = ~np.isnan(table)
     if not counted.any(0).all():
         raise DataError(f"`values` must count at least one user per column, got {array.shape}.")
-    means = _resampled_means(table, counted, n_resamples, np.random.default_rng(rng))
+    means = resampled_means(table, n_resamples=n_resamples, rng=rng)
     quantile = np.quantile if counted.all() else np.nanquantile
     low, high = quantile(means, _ends(level), axis=0)
     return low.reshape(array.shape[1:]), high.reshape(array.shape[1:])
@@ -155,8 +155,7 @@ def paired_tests(
     """
     _check_resampling(n_resamples, level)
     rng = np.random.default_rng(rng)
-    everyone = np.ones(table.shape, bool)
-    resampled = _resampled_means(table, everyone, n_resamples, rng)  # [n_resamples, m]
+    resampled = resampled_means(table, n_resamples=n_resamples, rng=rng)  # [n_resamples, m]
     means, pairs = table.mean(0), list(combinations(range(table.shape[1]), 2))
     p_values = _sign_flip_p_values(table, pairs, n_flips, rng)
     tests = {}
@@ -172,6 +171,33 @@ def paired_tests(
             p_value=float(p_value),
         )
     return tests
+
+
+def resampled_means(table: Floats, *, n_resamples: int, rng: Seed = 0) -> Floats:
+    """Return the mean of each column over users drawn with replacement, `[n_resamples, m]`.
+
+    All columns have the same draws, so that a figure made of several means has its own bootstrap.
+
+    Args:
+        table: `[n, m]`, one row per user; NaN marks a user that a column does not count.
+        n_resamples: bootstrap samples.
+        rng: seed or generator.
+
+    Returns:
+        The means; NaN where a resample has no user that a column counts.
+    """
+    counted, rng = ~np.isnan(table), np.random.default_rng(rng)
+    n, everyone = len(table), bool(counted.all())
+    filled, weights = np.where(counted, table, 0.0), counted.astype(np.float64)
+    means = np.full((n_resamples, table.shape[1]), np.nan)
+    chunk = max(1, _CHUNK // n)
+    for first in range(0, n_resamples, chunk):
+        size = min(chunk, n_resamples - first)
+        draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        total = np.full((size, 1), float(n)) if everyone else _product(times, weights)
+        np.divide(_product(times, filled), total, out=means[first : first + size], where=total > 0)
+    return means
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:
@@ -229,23 +255,6 @@ def _aligned(
 
 def _ends(level: float) -> list[float]:
     return [(1 - level) / 2, (1 + level) / 2]
-
-
-def _resampled_means(
-    table: Floats, counted: NDArray[np.bool_], n_resamples: int, rng: np.random.Generator
-) -> Floats:
-    """Return the mean of each column over users drawn with replacement, `[n_resamples, m]`."""
-    n, everyone = len(table), bool(counted.all())
-    filled, weights = np.where(counted, table, 0.0), counted.astype(np.float64)
-    means = np.full((n_resamples, table.shape[1]), np.nan)
-    chunk = max(1, _CHUNK // n)
-    for first in range(0, n_resamples, chunk):
-        size = min(chunk, n_resamples - first)
-        draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
-        total = np.full((size, 1), float(n)) if everyone else _product(times, weights)
-        np.divide(_product(times, filled), total, out=means[first : first + size], where=total > 0)
-    return means
 
 
 def _sign_flip_p_values(
