@@ -46,9 +46,7 @@ def popularity_percentiles(item_counts: NDArray[np.integer]) -> Floats:
     return np.asarray(100 * (below + (equal - 1) / 2) / (len(counts) - 1))
 
 
-def list_profile(
-    lists: NDArray[np.integer], item_counts: NDArray[np.integer]
-) -> dict[str, Floats]:
+def list_profile(lists: NDArray[np.integer], item_counts: NDArray[np.integer]) -> dict[str, Floats]:
     """Return for each user which groups the list goes to, and how popular its items are.
 
     Args:

@@ -1,6 +1,6 @@
 """Propensities: how likely it is that a positive pair is in the log, given or estimated."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from contrarec.data.columns import USUAL_NAMES
 from contrarec.data.dataset import Dataset
 from contrarec.data.interactions import Interactions
-from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError
 
 Floats = NDArray[np.float64]
@@ -58,9 +57,10 @@ class Propensities:
         missing = np.isnan(found)
         if missing.any():
             first = int(missing.argmax())
-            user, item = truth.users.ids[int(truth.rows[first])], truth.items.ids[
-                int(truth.indices[first])
-            ]
+            user, item = (
+                truth.users.ids[int(truth.rows[first])],
+                truth.items.ids[int(truth.indices[first])],
+            )
             raise DataError(
                 f"{self.source}: says nothing about {missing.sum()} of {truth.nnz} positives of "
                 f"{name!r}, the first with user {user!r} and item {item!r}."
@@ -127,11 +127,11 @@ def read_propensities(path: Path, data: Dataset) -> Propensities:
             f"{path}: `{columns[COLUMN]}` must be above 0 and at most 1, got {got[line]!r} in row "
             f"{line + 1}."
         )
-    items = _index(data.items, frame[columns["item"]])
+    items = data.items.index(frame[columns["item"]])
     known = items >= 0
     keys, size = items, data.n_items
     if "user" in columns:
-        users = _index(data.users, frame[columns["user"]])
+        users = data.users.index(frame[columns["user"]])
         known &= users >= 0
         keys, size = users * data.n_items + items, 0
     keys, found = keys[known], values.to_numpy()[known]
@@ -148,15 +148,12 @@ def read_propensities(path: Path, data: Dataset) -> Propensities:
     return Propensities(source=str(path), absolute=True, by_item=by_item)
 
 
-def take_column(data: Dataset, column: str) -> tuple[Dataset, Propensities]:
-    """Take the weights of a data set for propensities.
+def column_propensities(data: Dataset, column: str) -> Propensities:
+    """Return the propensities that were read as the weights of a data set's interactions.
 
     Args:
         data: read with the column as its weights.
         column: its name, for messages.
-
-    Returns:
-        The same data, and propensities that stand beside the interactions.
 
     Raises:
         DataError: repeated pairs, whose propensities would have been added up.
@@ -167,7 +164,7 @@ def take_column(data: Dataset, column: str) -> tuple[Dataset, Propensities]:
             f"{data.name}: a propensity per interaction needs every pair once, got {repeated} "
             "repeated ones."
         )
-    return data, Propensities(source=f"column {column!r}", absolute=True)
+    return Propensities(source=f"column {column!r}", absolute=True)
 
 
 def log_counts(data: Dataset, names: tuple[str, ...]) -> NDArray[np.int64]:
@@ -177,16 +174,6 @@ def log_counts(data: Dataset, names: tuple[str, ...]) -> NDArray[np.int64]:
     for name in dict.fromkeys(("train", *names)):
         together += parts[name].item_counts
     return together
-
-
-def limit_users(part: Interactions, most: int, rng: np.random.Generator) -> Interactions:
-    """Return the interactions of at most so many users, drawn at random if there are more."""
-    users = np.flatnonzero(part.user_counts)
-    if len(users) <= most:
-        return part
-    kept = np.zeros(part.n_users, bool)
-    kept[rng.choice(users, most, replace=False)] = True
-    return replace(part.select(kept[part.rows]), n_duplicates=part.n_duplicates)
 
 
 def _read(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -215,10 +202,6 @@ def _read(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
                 f"{', '.join(frame.columns)}."
             )
     return frame, columns
-
-
-def _index(vocabulary: Vocabulary, ids: pl.Series) -> NDArray[np.int64]:
-    return vocabulary.index(ids.cast(pl.String) if ids.dtype.is_numeric() else ids)
 
 
 def _check_range(values: Floats, source: str) -> None:

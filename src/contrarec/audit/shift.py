@@ -8,6 +8,7 @@ import numpy as np
 
 from contrarec.audit.distribution import popularity_percentiles
 from contrarec.data.dataset import Dataset
+from contrarec.data.interactions import Interactions
 from contrarec.data.report import popularity_kl, unseen
 from contrarec.data.splits import PopularityShift, Random, Split, Temporal
 from contrarec.errors import ConfigError, DataError
@@ -178,6 +179,16 @@ def measured_sets(data: Dataset, reference: str | None) -> dict[str, Any]:
         return dict(data.tests)
     first = data.valid if reference == "valid" else data.tests[reference]
     return {reference: first} | dict(data.tests)
+
+
+def limit_users(part: Interactions, most: int, rng: np.random.Generator) -> Interactions:
+    """Return the interactions of at most so many users, drawn at random if there are more."""
+    users = np.flatnonzero(part.user_counts)
+    if len(users) <= most:
+        return part
+    kept = np.zeros(part.n_users, bool)
+    kept[rng.choice(users, most, replace=False)] = True
+    return replace(part.select(kept[part.rows]), n_duplicates=part.n_duplicates)
 
 
 def _default_shifts(log: Dataset) -> tuple[str, ...]:

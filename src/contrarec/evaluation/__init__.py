@@ -3,6 +3,7 @@
 from contrarec.evaluation.compare import (
     PairedTest,
     bootstrap_interval,
+    flipped_sums,
     holm,
     paired_test,
     paired_tests,
@@ -22,6 +23,7 @@ __all__ = [
     "bootstrap_interval",
     "dot_scorer",
     "evaluate",
+    "flipped_sums",
     "holm",
     "paired_test",
     "paired_tests",

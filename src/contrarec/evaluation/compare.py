@@ -5,7 +5,7 @@ users is. It says nothing about the spread over training seeds; average the per-
 seeds first where there are several.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -200,6 +200,25 @@ def resampled_means(table: Floats, *, n_resamples: int, rng: Seed = 0) -> Floats
     return means
 
 
+def flipped_sums(differences: Floats, *, n_flips: int, rng: Seed = 0) -> Floats:
+    """Return the sum of each column when every user's row gets a random sign, `[n_flips, m]`.
+
+    All columns have the same signs, so that a figure made of several sums has its own test.
+
+    Args:
+        differences: `[n, m]`, one row per user, 0 where a column does not count the user.
+        n_flips: random sign patterns.
+        rng: seed or generator.
+    """
+    rng, sums = np.random.default_rng(rng), np.empty((n_flips, differences.shape[1]))
+    n_words = -(-len(differences) // 32)
+    padded = np.zeros((32 * n_words, differences.shape[1]))
+    padded[: len(differences)] = differences
+    for part, flips in _random_flips(n_flips, n_words, rng):
+        sums[part] = _flipped_sums(padded, flips)
+    return sums
+
+
 def holm(p_values: Sequence[float] | Floats) -> Floats:
     """Adjust p-values for being several, by Holm's step-down method.
 
@@ -282,15 +301,22 @@ def _sign_flip_p_values(
             differences[: len(difference), column] = difference
         observed, as_large = _observed(differences), np.zeros(len(numbers), np.int64)
         rng.bit_generator.state = state
-        chunk = max(1, _CHUNK // len(differences))
-        for first in range(0, n_flips, chunk):
-            size = min(chunk, n_flips - first)
-            # whole words per row, so that the chunk size decides nothing
-            random_bits = np.frombuffer(rng.bytes(size * 4 * n_words), np.uint8)
-            flips = np.unpackbits(random_bits.reshape(size, -1), axis=1)  # [size, 32 · n_words]
+        for _, flips in _random_flips(n_flips, n_words, rng):
             as_large += (np.abs(_flipped_sums(differences, flips)) >= observed).sum(0)
         p_values[numbers] = (1 + as_large) / (1 + n_flips)
     return p_values
+
+
+def _random_flips(
+    n_flips: int, n_words: int, rng: np.random.Generator
+) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """Yield random bits `[some, 32 · n_words]`, a bounded chunk of the patterns at a time."""
+    chunk = max(1, _CHUNK // (32 * n_words))
+    for first in range(0, n_flips, chunk):
+        size = min(chunk, n_flips - first)
+        # whole words per row, so that the chunk size decides nothing
+        random_bits = np.frombuffer(rng.bytes(size * 4 * n_words), np.uint8)
+        yield slice(first, first + size), np.unpackbits(random_bits.reshape(size, -1), axis=1)
 
 
 def _exact_p_value(difference: Floats) -> float:
