@@ -12,7 +12,7 @@ from contrarec.audit.contrast import Estimate, UserTable, set_figures
 from contrarec.audit.measure import GROUP_METRIC, MeasuredSet, measure_subject
 from contrarec.audit.plan import AuditConfig, Plan
 from contrarec.audit.result import Audit, MethodResult, Weighing
-from contrarec.audit.shift import describe_sets, measured_sets
+from contrarec.audit.shift import SHIFTED, describe_sets, measured_sets
 from contrarec.audit.subjects import Subject
 from contrarec.audit.summary import summarise
 from contrarec.data.dataset import Dataset
@@ -44,7 +44,8 @@ def measure_all(
         for subject in subjects
     }
     sets = describe_sets(plan.measured, plan.data, plan.reference, _accounts(plan.data))
-    shifted = tuple(info.name for info in sets if info.name != plan.reference)
+    names = tuple(info.name for info in sets)
+    shifted = tuple(info.name for info in sets if info.role == SHIFTED)
     table = UserTable(
         {info.name: measured[subjects[0].label][info.name].users for info in sets},
         {
@@ -63,14 +64,14 @@ def measure_all(
         reference=plan.reference,
         sets=sets,
         methods=tuple(
-            _method(subject, measured[subject.label], table, headline, plan, shifted)
+            _method(subject, measured[subject.label], table, headline, plan, (names, shifted))
             for subject in subjects
         ),
         differences=tuple(
             difference
             for metric in headline
             for difference in table.differences(
-                [subject.label for subject in subjects], metric, plan.reference, shifted
+                [subject.label for subject in subjects], metric, names, plan.reference, shifted
             )
         ),
         weighing=_weighing(plan),
@@ -92,7 +93,7 @@ def _method(
     table: UserTable,
     headline: tuple[str, ...],
     plan: Plan,
-    shifted: tuple[str, ...],
+    sets: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> MethodResult:
     k = int(headline[0].partition("@")[2])
 
@@ -109,7 +110,7 @@ def _method(
         values = measured[name].by_seed[figure]
         return Estimate(mean=float(np.mean(values)), low=np.nan, high=np.nan, sd=_spread(values))
 
-    ordered = [*([plan.reference] if plan.reference else []), *shifted]
+    ordered, shifted = sets
     metrics = {f"{kind}@{k}": f"{kind}@{k}" for kind in SHOWN}
     profile = {name: name for name in (*distribution.SHARES, distribution.PERCENTILE)}
     return MethodResult(
@@ -137,7 +138,7 @@ def _method(
         overall={
             metric: {
                 where: table.estimate([(subject.label, name, metric) for name in ordered], figure)
-                for where, figure in set_figures(plan.reference, shifted).items()
+                for where, figure in set_figures(ordered, plan.reference, shifted).items()
                 if where not in ordered
             }
             for metric in headline

@@ -30,7 +30,7 @@ DEFINITIONS = {
     "p": f"two-sided, {FLIPS} random sign patterns, in which a user's values of the two methods "
     "change places in all sets at once; Holm's correction over all pairs of methods and all sets "
     "of a metric, and over all pairs for what is made of several sets",
-    SHIFTED: "unweighted mean over the sets that are not in distribution",
+    SHIFTED: "unweighted mean over the shifted sets",
     KEPT: "mean of the shifted sets / value in distribution; 1 is no loss. Sets differ in how hard "
     "they are, too: compare methods by it, not data sets",
 }
@@ -122,19 +122,23 @@ class UserTable:
         return Estimate(mean=value, low=low, high=high, sd=sd)
 
     def differences(
-        self, methods: Sequence[str], metric: str, reference: str | None, shifted: Sequence[str]
+        self,
+        methods: Sequence[str],
+        metric: str,
+        sets: Sequence[str],
+        reference: str | None,
+        shifted: Sequence[str],
     ) -> list[Difference]:
-        """Test every pair of methods on every set, on the mean of the shifted ones, and what is
-        kept.
+        """Test every pair of methods on every set, and on what is made of several sets.
 
         Args:
             methods: at least one.
             metric: the figure.
-            reference: the in-distribution set; None for none, and then nothing is kept of it.
-            shifted: the other sets.
-        """  # noqa: D205
-        sets = [*([reference] if reference else []), *shifted]
-        figures = set_figures(reference, shifted)
+            sets: all of them.
+            reference: the in-distribution one; None for none, and then nothing is kept of it.
+            shifted: those that the mean is over.
+        """
+        figures = set_figures(sets, reference, shifted)
         pairs = list(combinations(methods, 2))
         if not pairs:
             return []
@@ -176,31 +180,38 @@ class UserTable:
 
 
 def set_figures(
-    reference: str | None, shifted: Sequence[str]
+    sets: Sequence[str], reference: str | None, shifted: Sequence[str]
 ) -> dict[str, Callable[[Floats], Floats]]:
     """Return what is looked at: every set, the mean of the shifted ones, and what is kept.
 
+    Args:
+        sets: all of them.
+        reference: the in-distribution one, or None.
+        shifted: those that the mean is over.
+
     Returns:
-        Name → function of means `[…, sets]`, the in-distribution set first if there is one.
+        Name → function of means `[…, sets]`, which gives `[…]`.
     """
-    sets = [*([reference] if reference else []), *shifted]
-    first = int(reference is not None)
-    figures: dict[str, Callable[[Floats], Floats]] = {
-        name: (lambda means, place=place: means[..., place])  # type: ignore[misc]
-        for place, name in enumerate(sets)
-    }
+
+    def one(place: int) -> Callable[[Floats], Floats]:
+        return lambda means: means[..., place]
+
+    def mean(means: Floats) -> Floats:
+        return np.asarray(means[..., places].mean(-1))
+
+    def kept(means: Floats) -> Floats:
+        before = means[..., first]
+        share = np.full(before.shape, np.nan)  # of nothing, none is kept
+        return np.asarray(np.divide(mean(means), before, out=share, where=before > 0))
+
+    places = [sets.index(name) for name in shifted]
+    figures = {name: one(place) for place, name in enumerate(sets)}
     if len(shifted) > 1:
-        figures[SHIFTED] = lambda means: means[..., first:].mean(-1)
+        figures[SHIFTED] = mean
     if reference and shifted:
-        figures[KEPT] = lambda means: _kept(means)
+        first = sets.index(reference)
+        figures[KEPT] = kept
     return figures
-
-
-def _kept(means: Floats) -> Floats:
-    """Return the share of quality kept; NaN where there is none in distribution."""
-    before = means[..., 0]
-    kept = np.full(before.shape, np.nan)
-    return np.asarray(np.divide(means[..., 1:].mean(-1), before, out=kept, where=before > 0))
 
 
 def _interval(values: Floats) -> tuple[float, float]:

@@ -44,7 +44,7 @@ class Propensities:
             DataError: nothing is said of a positive.
         """
         if self.by_item is not None:
-            found = self.by_item[truth.indices]
+            found: Floats = self.by_item[truth.indices]
         elif self.by_pair is not None:
             keys, values = self.by_pair
             place = np.minimum(np.searchsorted(keys, truth.keys), len(keys) - 1)

@@ -101,8 +101,8 @@ class Audit:
 
     @property
     def shifted(self) -> tuple[str, ...]:
-        """The sets that are not in distribution."""
-        return tuple(info.name for info in self.sets if info.name != self.reference)
+        """The sets that are not in distribution, and not more popular than training."""
+        return tuple(info.name for info in self.sets if info.role == shift.SHIFTED)
 
     def difference(self, method: str, against: str, where: str, metric: str) -> Difference | None:
         """Find a difference, from the side of `method`."""

@@ -4,10 +4,13 @@ Runs are trained as in a comparison: each has a folder, what is finished is not 
 was stopped goes on.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from contrarec.audit.assemble import measure_all
 from contrarec.audit.plan import AuditConfig, keep_split, make_plan, split_data
@@ -19,17 +22,32 @@ from contrarec.errors import ConfigError, DataError
 
 METHODS = ("infonce", "advinfonce", "bpr", "popularity")
 BACKBONES = ("mf",)
-TRAINING: Mapping[str, Any] = {
-    "batch_size": 4096,
-    "lr": 5e-3,
-    "epochs": 20,
-    "eval_every": 2,
-    "patience": 2,
-}
-"""What an audit trains with, unless a preset or the user says otherwise: few epochs of long steps,
-stopped early, the same for all methods. Enough to compare them, not each one's best."""
 HEADLINE = ("recall", "ndcg")
 DATA_FOLDER = "data"
+
+
+def default_training(n_train: int) -> dict[str, Any]:
+    """Return what an audit trains with, unless a preset or the user says otherwise.
+
+    The same for all methods: about a hundred steps an epoch, at least 30 epochs and about 3,000
+    steps, stopped early. Enough to compare methods, not each one's best.
+
+    Args:
+        n_train: training interactions.
+
+    >>> default_training(200_000)
+    {'batch_size': 2048, 'lr': 0.002, 'epochs': 31, 'eval_every': 2, 'patience': 3}
+    """
+    batch = 2 ** round(np.log2(max(n_train / 100, 1)))
+    batch = int(min(max(batch, 256), 8192))
+    epochs = min(max(30, math.ceil(3000 / math.ceil(n_train / batch))), 300)
+    return {
+        "batch_size": batch,
+        "lr": 2e-3,
+        "epochs": epochs,
+        "eval_every": epochs // 15,
+        "patience": 3,
+    }
 
 
 def audit_log(
@@ -55,7 +73,7 @@ def audit_log(
         seeds: each method is trained once with each.
         out: folder of the run folders.
         config: what is measured.
-        preset: published settings, or a preset file, in the place of `TRAINING`.
+        preset: published settings, or a preset file, in the place of `default_training`.
         overrides: settings by name, as for `comparison.compare`.
         device: `auto`, `cpu` or `cuda`.
         watch: surrounds each run; the hooks it gives go to its training.
@@ -67,9 +85,11 @@ def audit_log(
     """
     config = config or AuditConfig()
     kind = "data" if data.tests else "log"
-    given = {"ks": [config.k], "monitor": f"{HEADLINE[0]}@{config.k}"}
-    training = given | ({} if preset is not None else dict(TRAINING)) | dict(overrides or {})
     data = split_data(data, config)
+    training = {"ks": [config.k], "monitor": f"{HEADLINE[0]}@{config.k}"}
+    if preset is None:
+        training |= default_training(data.train.nnz)
+    training |= overrides or {}
     _, jobs = plan_jobs(data, methods, backbones, seeds, out=out, preset=preset, overrides=training)
     _, headline = same_metrics(jobs)
     plan = make_plan(data, config, kind, int(headline[0].partition("@")[2]))

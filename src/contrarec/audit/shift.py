@@ -20,13 +20,19 @@ UNIFORM, TIME, REFERENCE = "uniform", "time", "id"
 SHARE = 0.05
 """Share of the log in each test set and in the validation set."""
 N_GROUPS = 10
+POPULAR = 0.01
+"""Nats by which a set is more popular than training before it is none of the shifted ones."""
+IN_DISTRIBUTION, SHIFTED, MORE_POPULAR = "in distribution", "shifted", "more popular"
 MIN_USERS = 20
 """Fewer say nothing about a mean over users."""
 _MOST_HELD_OUT = 0.6
 
 DEFINITIONS = {
     "shift": f"KL(set || train) in nats of the interactions over {N_GROUPS} groups of equally many "
-    "items by training popularity, 1 added to each count",
+    "items by training popularity, 1 added to each count; negative where the set is more popular "
+    "than training",
+    "shifted": "the sets that are not in distribution, without those that are more popular than "
+    f"training (shift below {-POPULAR:g}), which are easier rather than harder; all, if none is left",
     "popularity_kl": "KL(set || train) in nats over single items, 1 added to each count; rises as "
     "a set gets smaller, too",
     "positives": "what the set's own positives are like, under the same definitions as the lists",
@@ -39,7 +45,7 @@ class SetInfo:
 
     name: str
     role: str
-    """`in distribution`, what the others are set beside, or `shifted`."""
+    """`in distribution`, what the others are set beside; `shifted`; or `more popular`."""
     how: str
     """How it came about."""
     n_users: int
@@ -113,6 +119,7 @@ def group_shift(part: np.ndarray, train: np.ndarray, *, n_groups: int = N_GROUPS
     """Return how far the popularity of a part is from that of train: KL over groups, in nats.
 
     Items are sorted by training interactions into groups of equally many; equal counts by index.
+    The sign says which way: negative where the part's mean group is a more popular one.
 
     Args:
         part: `[n_items]` interactions with each item in the part.
@@ -128,13 +135,15 @@ def group_shift(part: np.ndarray, train: np.ndarray, *, n_groups: int = N_GROUPS
     group = np.empty(len(train), np.int64)
     group[ranked] = np.arange(len(train)) * n_groups // len(train)
     p, q = (np.bincount(group, counts, n_groups) for counts in (part, train))
-    return popularity_kl(p, q)
+    places = np.arange(n_groups)
+    rarer = (p @ places) * q.sum() >= (q @ places) * p.sum()
+    return popularity_kl(p, q) if rarer else -popularity_kl(p, q)
 
 
 def describe_sets(
     data: Dataset, full: Dataset, reference: str | None, how: Mapping[str, str]
 ) -> tuple[SetInfo, ...]:
-    """Describe the sets that are measured, the in-distribution one first.
+    """Describe the sets that are measured, the in-distribution one first, then by their shift.
 
     Args:
         data: with the sets as they are measured.
@@ -151,7 +160,7 @@ def describe_sets(
         infos.append(
             SetInfo(
                 name=name,
-                role="in distribution" if name == reference else "shifted",
+                role=IN_DISTRIBUTION if name == reference else SHIFTED,
                 how=how.get(name, "as it is in the data"),
                 n_users=int((truth.user_counts > 0).sum()),
                 n_measured=int((test.truth.user_counts > 0).sum()),
@@ -165,7 +174,17 @@ def describe_sets(
                 masked=test.masked,
             )
         )
-    return tuple(infos)
+    return _with_roles(sorted(infos, key=lambda info: (info.name != reference, info.shift)))
+
+
+def _with_roles(infos: Sequence[SetInfo]) -> tuple[SetInfo, ...]:
+    """Tell sets that are more popular than training from shifted ones, if any is."""
+    popular = {info.name for info in infos if info.role == SHIFTED and info.shift < -POPULAR}
+    if all(info.name in popular or info.role != SHIFTED for info in infos):
+        return tuple(infos)
+    return tuple(
+        replace(info, role=MORE_POPULAR) if info.name in popular else info for info in infos
+    )
 
 
 def reference_of(data: Dataset) -> str | None:

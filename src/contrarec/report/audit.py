@@ -84,8 +84,8 @@ def _trade_off(audit: Audit, metric: str) -> Chart:
         outside = (
             method.overall[metric][place] if place == SHIFTED else method.metrics[place][metric]
         )
-        row = {"method": method.label} | _ends(outside, "shifted", "shifted ")
-        rows.append(row | _ends(inside, "in distribution", "in "))
+        ends = _ends(outside, "shifted", "shifted ") | _ends(inside, "in distribution", "in ")
+        rows.append({"method": method.label, **ends})
     x = _axis("in distribution", f"{metric} in distribution ({audit.reference})")
     y = _axis("shifted", f"{metric}, {place}")
     color = {"field": "method", "type": "nominal", "title": None}
@@ -115,7 +115,7 @@ def _trade_off(audit: Audit, metric: str) -> Chart:
                     },
                 },
             ],
-        },  # fmt: skip
+        },
         rows=rows,
         note="Further up is better under shift, further right is better in distribution. Bars: 95 "
         "% intervals over users.",
@@ -159,8 +159,8 @@ def _differences(audit: Audit) -> Table:
 
 def _groups(audit: Audit) -> Iterator[Chart | Table]:
     metric = f"recall@{audit.k}"
-    rows = [
-        {"method": method.label, "set": name, "group": group} | _ends(value)
+    rows: list[dict[str, Any]] = [
+        {"method": method.label, "set": name, "group": group, **_ends(value)}
         for method in audit.methods
         for name, groups in method.groups.items()
         for group, value in groups.items()
@@ -185,7 +185,7 @@ def _lists(audit: Audit) -> Iterator[Chart | Table]:
     meaning = audit.definitions()
     for figure, title in (("head_share", "Head items in the lists"), ("coverage", "Coverage")):
         rows = [
-            {"method": method.label, "set": name} | _ends(lists[figure])
+            {"method": method.label, "set": name, **_ends(lists[figure])}
             for method in audit.methods
             for name, lists in method.lists.items()
         ]
@@ -224,7 +224,9 @@ def _weighed(audit: Audit) -> Iterator[Text | Table]:
             title=f"Weighed by one over the propensity: {weighing.set}",
             columns=[
                 "method", "metric",
-                *(f"{name}{end}" for name in ("plain", "snips", "ips") for end in ("", " from", " to")),
+                "plain", "plain from", "plain to",
+                "snips", "snips from", "snips to",
+                "ips", "ips from", "ips to",
             ],
             rows=rows,
             note=f"Propensities: {weighing.source}; below {weighing.clip:g} counted as that "
