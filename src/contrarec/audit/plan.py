@@ -35,8 +35,8 @@ class AuditConfig:
     """Cutoff of every figure."""
     shifts: tuple[str, ...] | None = None
     """Test sets to take out of a log, see `shift.split_log`."""
-    share: float = SHARE
-    """Share of a log in each test set and in the validation set."""
+    share: float | None = None
+    """Share of a log in each test set and in the validation set; see `shift.split_log`."""
     split_seed: int = 0
     """Decides what is random about the sets."""
     max_users: int = 50_000
@@ -90,7 +90,7 @@ def split_data(data: Dataset, config: AuditConfig) -> Dataset:
             f"{', '.join(data.tests)}."
         )
     if data.valid is None:
-        return data.split(valid=Random(config.share), seed=config.split_seed)
+        return data.split(valid=Random(config.share or SHARE), seed=config.split_seed)
     return data
 
 

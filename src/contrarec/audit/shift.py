@@ -17,22 +17,24 @@ from contrarec.evaluation.protocol import popularity_groups
 SHIFTS = ("200", "10", "2", "uniform")
 """Those of the AdvInfoNCE paper's Tencent protocol (γ), and equally popular items (γ = 1)."""
 UNIFORM, TIME, REFERENCE = "uniform", "time", "id"
-SHARE = 0.05
-"""Share of the log in each test set and in the validation set."""
+SHARE, MOST_SHARE = 0.05, 0.1
+"""Share of a log in each set, and of a small log."""
+ENOUGH = 1_000
+"""Positives that a set should have; a small log gives a larger share of itself."""
 N_GROUPS = 10
 POPULAR = 0.01
 """Nats by which a set is more popular than training before it is none of the shifted ones."""
 IN_DISTRIBUTION, SHIFTED, MORE_POPULAR = "in distribution", "shifted", "more popular"
 MIN_USERS = 20
 """Fewer say nothing about a mean over users."""
-_MOST_HELD_OUT = 0.6
+MOST_HELD_OUT = 0.6
 
 DEFINITIONS = {
     "shift": f"KL(set || train) in nats of the interactions over {N_GROUPS} groups of equally many "
     "items by training popularity, 1 added to each count; negative where the set is more popular "
     "than training",
     "shifted": "the sets that are not in distribution, without those that are more popular than "
-    f"training (shift below {-POPULAR:g}), which are easier rather than harder; all, if none is left",
+    f"training (shift below {-POPULAR:g}): those are easier, not harder; all, if none is left",
     "popularity_kl": "KL(set || train) in nats over single items, 1 added to each count; rises as "
     "a set gets smaller, too",
     "positives": "what the set's own positives are like, under the same definitions as the lists",
@@ -72,7 +74,11 @@ class SetInfo:
 
 
 def split_log(
-    log: Dataset, shifts: Sequence[str] | None = None, *, share: float = SHARE, seed: int = 0
+    log: Dataset,
+    shifts: Sequence[str] | None = None,
+    *,
+    share: float | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Take an in-distribution test set, shifted ones and, where there is none, valid out of a log.
 
@@ -85,7 +91,7 @@ def split_log(
         log: interactions without test sets.
         shifts: γ of popularity shifts, `uniform` for γ = 1, `time` for the latest interactions;
             None for γ = 200, 10 and 2, uniform and, where the log has times, time.
-        share: of the log, in each set.
+        share: of the log, in each set; None for `SHARE`, or up to `MOST_SHARE` of a small log.
         seed: decides what is random.
 
     Returns:
@@ -97,7 +103,9 @@ def split_log(
     """
     names = _default_shifts(log) if shifts is None else tuple(shifts)
     gammas = _gammas(names)
-    _check_log(log, names, share)
+    n_sets = len(names) + 1 + (log.valid is None)
+    share = _default_share(log.train.nnz, n_sets) if share is None else share
+    _check_log(log, names, share * n_sets)
     order = [*([TIME] if TIME in names else []), REFERENCE, *sorted(gammas, key=gammas.__getitem__)]
     tests: dict[str, Split] = {}
     for place, name in enumerate(order):
@@ -214,6 +222,15 @@ def _default_shifts(log: Dataset) -> tuple[str, ...]:
     return SHIFTS if log.train.time is None else (*SHIFTS, TIME)
 
 
+def _default_share(n_log: int, n_sets: int) -> float:
+    """Return the share of a log in each set.
+
+    >>> _default_share(1_000_000, 5), _default_share(12_500, 5), _default_share(1_000, 5)
+    (0.05, 0.08, 0.1)
+    """
+    return min(max(SHARE, ENOUGH / max(n_log, 1)), MOST_SHARE, MOST_HELD_OUT / n_sets)
+
+
 def _gammas(names: Sequence[str]) -> dict[str, float]:
     """Return the γ of every popularity shift by the name of its test set."""
     if not names or len(set(names)) < len(names):
@@ -236,7 +253,7 @@ def _gammas(names: Sequence[str]) -> dict[str, float]:
     return gammas
 
 
-def _check_log(log: Dataset, names: Sequence[str], share: float) -> None:
+def _check_log(log: Dataset, names: Sequence[str], held_out: float) -> None:
     counts = log.train.item_counts
     n_users, known = int((log.train.user_counts > 0).sum()), counts[counts > 0]
     if n_users < MIN_USERS:
@@ -251,9 +268,8 @@ def _check_log(log: Dataset, names: Sequence[str], share: float) -> None:
         )
     if TIME in names and log.train.time is None:
         raise DataError(f"{log.name}: no times to split by; name the time column, or leave it out.")
-    held_out = share * (len(names) + 1 + (log.valid is None))
-    if not 0 < held_out <= _MOST_HELD_OUT:
+    if not 0 < held_out <= MOST_HELD_OUT + 1e-9:
         raise ConfigError(
-            f"`share` must be above 0 and hold at most {_MOST_HELD_OUT:g} of the log out over "
-            f"{len(names) + 1} test sets and valid, got {share:g}."
+            f"`share` must be above 0 and hold at most {MOST_HELD_OUT:g} of the log out over all "
+            f"sets together, got {held_out:g}."
         )

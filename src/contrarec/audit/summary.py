@@ -139,7 +139,7 @@ def _cost(audit: "Audit", winner: "MethodResult") -> str:
     size += f" of {metric} below {best.label}, {_sure(found)}"
     if found.p_holm <= SIGNIFICANT:
         return f"Its cost in distribution: {size}."
-    return f"No cost in distribution that shows: {size}."
+    return f"Its cost in distribution is within chance: {size}."
 
 
 def _lists(audit: "Audit", winner: "MethodResult") -> str:

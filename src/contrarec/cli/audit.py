@@ -60,7 +60,8 @@ def audit(
         ),
     ] = None,
     share: Annotated[
-        float | None, typer.Option(metavar="F", help="Share of the log in each set; 0.05.")
+        float | None,
+        typer.Option(metavar="F", help="Share of the log in each set; 0.05, more of a small log."),
     ] = None,
     k: Annotated[int, typer.Option("--k", metavar="K", help="Cutoff of every figure.")] = 20,
     propensities: Annotated[
