@@ -3,6 +3,7 @@
 import shlex
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,14 +20,13 @@ from contrarec.cli.inputs import (
     load_data,
     with_valid,
 )
+from contrarec.cli.report import NAME, check_report
 from contrarec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from contrarec.audit.plan import AuditConfig
     from contrarec.audit.result import Audit
     from contrarec.data.dataset import Dataset
-
-REPORT = "report.html"
 
 
 def audit(
@@ -187,9 +187,9 @@ def audit(
             console.note(note)
         found.save(folder)
         if writer:
-            writer(found, folder / REPORT, [shlex.join(["contrarec", *sys.argv[1:]])])
+            writer(found, folder / NAME, [shlex.join(["contrarec", *sys.argv[1:]])])
         console.finish(
-            {"out": folder, "report": folder / REPORT if writer else None, **found.to_dict()},
+            {"out": folder, "report": folder / NAME if writer else None, **found.to_dict()},
             lambda: f"{_text(found)}\n\nResult: {folder}",
         )
 
@@ -242,9 +242,9 @@ def _writer(report: bool | None) -> Any:
     """Return what writes the report; None if none is wanted, or the extra is not there."""
     if report is False:
         return None
-    from importlib.util import find_spec
-
-    if report is None and find_spec("vl_convert") is None:
+    if report:
+        check_report()
+    elif find_spec("vl_convert") is None:
         return None
     from contrarec.report.audit import write_report
 

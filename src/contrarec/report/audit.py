@@ -9,11 +9,12 @@ from typing import Any
 from contrarec.audit.contrast import KEPT, SHIFTED, Estimate
 from contrarec.audit.result import Audit
 from contrarec.comparison.layout import format_difference
-from contrarec.evaluation.protocol import GROUPS
 from contrarec.report.blocks import Chart, Page, Section, Table, Text
+from contrarec.report.charts import Spec, name, number, tooltip, with_interval
 
 POSITIVES = "the set's positives"
 """What stands beside the methods where lists are looked at."""
+TIPS = tooltip(method="method", set="set", mean="mean", low="from", high="to")
 
 
 def write_report(audit: Audit, path: Path, commands: Sequence[str]) -> None:
@@ -50,7 +51,7 @@ def audit_page(audit: Audit, commands: Sequence[str]) -> Page:
         summary=audit.summary,
         sections=sections,
         commands=commands,
-        versions={name: version(name) for name in ("contrarec", "torch", "numpy")},
+        versions={package: version(package) for package in ("contrarec", "torch", "numpy")},
     )
 
 
@@ -64,7 +65,7 @@ def _quality(audit: Audit) -> Iterator[Chart | Table]:
         ]
         yield Chart(
             title=f"{metric} against shift",
-            spec=_lines("shift", "shift of popularity, KL to train in nats", metric),
+            spec=_lines(number("shift", "shift of popularity (KL to train in nats)"), metric),
             rows=rows,
             note=f"A point per set: {', '.join(info.name for info in audit.sets)}. Bands and bars: "
             "95 % interval over users. Sets differ in how hard they are, too: compare the methods "
@@ -86,34 +87,18 @@ def _trade_off(audit: Audit, metric: str) -> Chart:
         )
         ends = _ends(outside, "shifted", "shifted ") | _ends(inside, "in distribution", "in ")
         rows.append({"method": method.label, **ends})
-    x = _axis("in distribution", f"{metric} in distribution ({audit.reference})")
-    y = _axis("shifted", f"{metric}, {place}")
-    color = {"field": "method", "type": "nominal", "title": None}
+    x = number("in distribution", f"{metric} in distribution ({audit.reference})")
+    y = number("shifted", f"{metric}, {place}")
+    across = {"x": {**x, "field": "in low"}, "x2": {"field": "in high"}, "y": y}
+    upright = {"x": x, "y": {**y, "field": "shifted low"}, "y2": {"field": "shifted high"}}
     return Chart(
         title=f"{metric}: in distribution and under shift",
         spec={
-            "encoding": {"color": color},
+            "encoding": {"color": name("method")},
             "layer": [
-                {
-                    "mark": "rule",
-                    "encoding": {"x": x | {"field": "in low"}, "x2": {"field": "in high"}, "y": y},
-                },
-                {
-                    "mark": "rule",
-                    "encoding": {
-                        "x": x,
-                        "y": y | {"field": "shifted low"},
-                        "y2": {"field": "shifted high"},
-                    },
-                },
-                {
-                    "mark": {"type": "point", "size": 90},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        "tooltip": _tips("method", "in distribution", "shifted"),
-                    },
-                },
+                {"mark": "rule", "encoding": across},
+                {"mark": "rule", "encoding": upright},
+                {"mark": {"type": "point", "size": 90}, "encoding": {"x": x, "y": y}},
             ],
         },
         rows=rows,
@@ -123,13 +108,13 @@ def _trade_off(audit: Audit, metric: str) -> Chart:
 
 
 def _quality_table(audit: Audit, metric: str) -> Table:
-    names = [info.name for info in audit.sets]
+    names = _names(audit)
     overall = list(audit.methods[0].overall[metric])
     rows = [
         [
             method.label,
-            *(method.metrics[name][metric].mean for name in names),
-            *(method.overall[metric][name].mean for name in overall),
+            *(method.metrics[place][metric].mean for place in names),
+            *(method.overall[metric][place].mean for place in overall),
         ]
         for method in audit.methods
     ]
@@ -160,14 +145,18 @@ def _differences(audit: Audit) -> Table:
 def _groups(audit: Audit) -> Iterator[Chart | Table]:
     metric = f"recall@{audit.k}"
     rows: list[dict[str, Any]] = [
-        {"method": method.label, "set": name, "group": group, **_ends(value)}
+        {"method": method.label, "set": place, "group": group, **_ends(value)}
         for method in audit.methods
-        for name, groups in method.groups.items()
+        for place, groups in method.groups.items()
         for group, value in groups.items()
     ]
     yield Chart(
         title=f"{metric} of head, middle and tail items",
-        spec=_dots(metric, facet="group", order=list(GROUPS), sets=_names(audit)),
+        spec={
+            "facet": name("group"),
+            "columns": 3,
+            "spec": {"width": 200, **_dots(metric, _names(audit))},
+        },
         rows=rows,
         note=f"Groups: {audit.definitions()['groups']}.",
     )
@@ -185,9 +174,9 @@ def _lists(audit: Audit) -> Iterator[Chart | Table]:
     meaning = audit.definitions()
     for figure, title in (("head_share", "Head items in the lists"), ("coverage", "Coverage")):
         rows = [
-            {"method": method.label, "set": name, **_ends(lists[figure])}
+            {"method": method.label, "set": place, **_ends(lists[figure])}
             for method in audit.methods
-            for name, lists in method.lists.items()
+            for place, lists in method.lists.items()
         ]
         if figure == "head_share":
             rows += [
@@ -196,18 +185,18 @@ def _lists(audit: Audit) -> Iterator[Chart | Table]:
             ]
         yield Chart(
             title=title,
-            spec=_dots(figure.replace("_", " "), sets=_names(audit)),
+            spec=_dots(figure.replace("_", " "), _names(audit)),
             rows=rows,
             note=f"{meaning[figure][0].upper()}{meaning[figure][1:]}.",
         )
     columns = list(next(iter(audit.methods[0].lists.values())))
     yield Table(
         title="Lists",
-        columns=["method", "set", *(name.replace("_", " ") for name in columns)],
+        columns=["method", "set", *(column.replace("_", " ") for column in columns)],
         rows=[
-            [method.label, name, *(lists[column].mean for column in columns)]
+            [method.label, place, *(lists[column].mean for column in columns)]
             for method in audit.methods
-            for name, lists in method.lists.items()
+            for place, lists in method.lists.items()
         ],
         note=f"Gini: {meaning['gini']}. Mean percentile: {meaning['mean_percentile']}.",
     )
@@ -269,7 +258,7 @@ def _definitions(audit: Audit) -> Table:
     return Table(
         title="Definitions",
         columns=["figure", "meaning"],
-        rows=[[name, text] for name, text in audit.definitions().items()],
+        rows=[[figure, text] for figure, text in audit.definitions().items()],
     )
 
 
@@ -278,71 +267,34 @@ def _notes(audit: Audit) -> Iterator[Text]:
         yield Text(paragraphs=audit.notes)
 
 
-def _lines(x: str, title: str, y: str) -> dict[str, Any]:
+def _lines(x: Spec, title: str) -> Spec:
     """Lines with bands: a line per method, bars where two bands would hide each other."""
-    ends = {"y": _axis("low", y), "y2": {"field": "high"}}
+    ends = {"y": number("low", title), "y2": {"field": "high"}}
+    mean = {"y": number("mean", title)}
     return {
-        "encoding": {
-            "x": {"field": x, "type": "quantitative", "title": title, "scale": {"zero": False}},
-            "color": {"field": "method", "type": "nominal", "title": None},
-        },
+        "encoding": {"x": x, "color": name("method"), "tooltip": TIPS},
         "layer": [
             {"mark": {"type": "area", "opacity": 0.15, "tooltip": False}, "encoding": ends},
             {"mark": {"type": "rule", "opacity": 0.6}, "encoding": ends},
-            {"mark": "line", "encoding": {"y": _axis("mean", y)}},
-            {
-                "mark": "point",
-                "encoding": {
-                    "y": _axis("mean", y),
-                    "tooltip": _tips("method", "set", "shift", "mean", "low", "high"),
-                },
-            },
+            {"mark": "line", "encoding": mean},
+            {"mark": "point", "encoding": mean},
         ],
     }
 
 
-def _dots(
-    title: str, *, sets: Sequence[str], facet: str | None = None, order: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Points with bars, the methods side by side in each set, in panels if asked for."""
-    shared: dict[str, Any] = {
-        "y": {"field": "set", "type": "nominal", "title": None, "sort": list(sets)},
-        "yOffset": {"field": "method", "type": "nominal"},
-        "color": {"field": "method", "type": "nominal", "title": None},
-    }
-    layers = [
-        {
-            "mark": "rule",
-            "encoding": {"x": _axis("low", title), "x2": {"field": "high"}},
-        },
-        {
-            "mark": "point",
-            "encoding": {
-                "x": _axis("mean", title),
-                "tooltip": _tips("method", "set", "mean", "low", "high"),
-            },
-        },
-    ]
-    if facet is None:
-        return {"encoding": shared, "layer": layers}
-    panel = {"field": facet, "type": "nominal", "title": None, "sort": list(order)}
-    return {
-        "facet": panel,
-        "columns": 3,
-        "spec": {"width": 200, "encoding": shared, "layer": layers},
-    }
+def _dots(title: str, sets: Sequence[str]) -> Spec:
+    """Points with bars, the methods one below the other in each set."""
+    return with_interval(
+        number("mean", title),
+        name("set", sort=list(sets)),
+        name("method"),
+        yOffset={"field": "method", "type": "nominal", "sort": None},
+        tooltip=TIPS,
+    )
 
 
-def _axis(field: str, title: str) -> dict[str, Any]:
-    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}}
-
-
-def _tips(*fields: str) -> list[dict[str, str]]:
-    return [{"field": field} for field in fields]
-
-
-def _ends(found: Estimate, name: str = "mean", prefix: str = "") -> dict[str, float]:
-    return {name: found.mean, f"{prefix}low": found.low, f"{prefix}high": found.high}
+def _ends(found: Estimate, mean: str = "mean", prefix: str = "") -> dict[str, float]:
+    return {mean: found.mean, f"{prefix}low": found.low, f"{prefix}high": found.high}
 
 
 def _names(audit: Audit) -> list[str]:
