@@ -73,7 +73,7 @@ def compare(
     every method against the first one, and says which methods no other beats significantly.
     """
     with output(as_json) as console:
-        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), _seeds(seeds)
+        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), seeds_of(seeds)
         from contrarec.comparison import compare as run
         from contrarec.config import parse_override
 
@@ -140,7 +140,12 @@ def names_of(text: str, option: str) -> tuple[str, ...]:
     return names
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Return the seeds that `--seeds` stands for: a number of them, or themselves.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     parts = text.removesuffix(",").split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise ConfigError(
