@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from contrarec.audit.pairs import View
-from contrarec.errors import ConfigError
 from contrarec.data.interactions import Interactions
+from contrarec.errors import ConfigError
 from contrarec.evaluation.compare import bootstrap_interval
 from contrarec.kernels.budget import budget_multiplier
 from contrarec.kernels.scores import sampled_scores
@@ -155,7 +155,7 @@ def measure_dro(
 def _rows(
     view: View, history: Interactions, n_neg: int, n_rows: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draw rows; return scores of positives `[B]`, of negatives and their log p `[B, N]`, float64."""
+    """Draw rows; return positives' scores `[B]`, negatives' and their log p `[B, N]`, float64."""
     n_active = int((history.user_counts > 0).sum())
     sampler = Sampler(
         history,

@@ -20,24 +20,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from contrarec.audit.pairs import Block, Pairs, View, deltas, dense
+from contrarec.audit.detectors import ADVERSARY, MIN_KL, Detectors, auc, mean_kl
+from contrarec.audit.pairs import Pairs, View, dense
+from contrarec.comparison.layout import decimal
 from contrarec.data.interactions import Interactions
 from contrarec.errors import DataError
 from contrarec.evaluation.compare import bootstrap_interval, paired_tests
-from contrarec.losses.adversary import PopularityHardness, RandomHardness
-from contrarec.losses.functional import closed_form_log_p, kl_to_uniform
 
 Floats = NDArray[np.float64]
 
-ADVERSARY = "adversary"
-CONTROLS = ("random", "popularity", "closed_form", "score")
 RESAMPLES = 2_000
 _FLIPS = 10_000
-_MIN_KL = 1e-6  # a control needs some budget
 
 DEFINITIONS = {
     "false_negative": "a candidate that the user is known to like",
@@ -141,7 +136,7 @@ def find_false_negatives(
         ConfigError: the loss weighs all negatives alike.
     """
     kl = mean_kl(view, pairs)
-    weigh = _Detectors(view, item_counts, max(kl, _MIN_KL), seed)
+    weigh = Detectors(view, item_counts, max(kl, MIN_KL), seed)
     parts: dict[str, list[Floats]] = {}
     base, n_pairs, n_false = [], 0, 0
     for block in pairs.blocks():
@@ -187,74 +182,46 @@ def eligible_users(truth: Interactions, left_out: Interactions) -> NDArray[np.in
     return users
 
 
-def mean_kl(view: View, pairs: Pairs) -> float:
-    """Return the mean over users of the KL of the loss's weights to uniform, in nats."""
-    total = 0.0
-    for block in pairs.blocks():
-        log_p = view.log_p(block, view.scores(block.users))
-        total += float(kl_to_uniform(log_p, torch.from_numpy(block.out).to(log_p.device)).sum())
-    return total / len(pairs.users)
-
-
-def auc(
-    x: NDArray[np.floating], positive: NDArray[np.bool_], inside: NDArray[np.bool_]
-) -> Floats:
-    """Return, row by row, the chance that a positive's x is above another's; ties count half.
+def verdict(found: Mapping[str, Any]) -> str:
+    """Say in words whether the adversary finds false negatives.
 
     Args:
-        x: `[b, n]`.
-        positive: `[b, n]`, within `inside`.
-        inside: `[b, n]`, which entries count at all.
+        found: `FalseNegatives.to_dict()`.
 
-    Returns:
-        `[b]`; NaN in a row without a positive or without another entry.
-
-    >>> x = np.array([[3.0, 1.0, 2.0, 9.0]])
-    >>> auc(x, np.array([[True, False, False, False]]), np.array([[True, True, True, False]]))
-    array([1.])
+    >>> contrasts = {"chance": {"difference": -0.04, "low": -0.05, "high": -0.03},
+    ...              "random": {"difference": 0.01, "low": -0.02, "high": 0.04}}
+    >>> adversary = {"auc": {"mean": 0.46, "low": 0.45, "high": 0.47},
+    ...              "lift": {"mean": None, "low": None, "high": None}}
+    >>> verdict({"detectors": {"adversary": adversary}, "contrasts": contrasts})
+    'Worse than chance: AUC .460 [.450, .470]. Beside the controls: no different from random.'
     """
-    # above all others, what does not count changes no rank
-    ranks = rankdata(np.where(inside, x, np.inf), axis=1)
-    n_positive = positive.sum(1)
-    n_other = inside.sum(1) - n_positive
-    above = np.where(positive, ranks, 0.0).sum(1) - n_positive * (n_positive + 1) / 2
-    found = np.full(len(x), np.nan)
-    np.divide(above, n_positive * n_other, out=found, where=(n_positive > 0) & (n_other > 0))
-    return found
+    adversary, contrasts = found["detectors"][ADVERSARY], dict(found["contrasts"])
+    auc_text = "AUC " + _interval(adversary["auc"])
+    chance = {1: "Better than", -1: "Worse than", 0: "No different from"}
+    sentences = [f"{chance[_sign(contrasts.pop('chance'))]} chance: {auc_text}."]
+    lift = adversary["lift"]
+    if lift["mean"] is not None:
+        more = {1: "more", -1: "fewer", 0: "neither more nor fewer"}[_sign(lift)]
+        sentences.append(
+            f"Where it judges a candidate false (delta < 0), there are {more} false negatives "
+            f"than among all: {_interval(lift, '+')}."
+        )
+    words = {1: "better than", -1: "worse than", 0: "no different from"}
+    sides = [
+        f"{words[sign]} {', '.join(names)}"
+        for sign in words
+        if (names := [n.replace("_", " ") for n, c in contrasts.items() if _sign(c) == sign])
+    ]
+    return " ".join([*sentences, f"Beside the controls: {'; '.join(sides)}."])
 
 
-class _Detectors:
-    """δ of the adversary and of every control, for a block of users."""
+def _sign(interval: Mapping[str, float]) -> int:
+    return int(interval["low"] > 0) - int(interval["high"] < 0)
 
-    def __init__(
-        self, view: View, item_counts: NDArray[np.integer], kl: float, seed: int
-    ) -> None:
-        self._view, self._kl = view, kl
-        self._tau = getattr(view.loss.config, "tau", 1.0)
-        generator = torch.Generator().manual_seed(seed)
-        self._fixed = {
-            "random": RandomHardness(eta=kl, generator=generator).to(view.device),
-            "popularity": PopularityHardness(torch.as_tensor(item_counts), eta=kl).to(view.device),
-        }
 
-    def __call__(self, block: Block) -> dict[str, NDArray[np.floating]]:
-        """Return detector → δ `[b, n_items]`; only the candidates' values mean anything."""
-        scores, out = self._view.scores(block.users), torch.from_numpy(block.out)
-        out = out.to(scores.device)
-        log_p = {ADVERSARY: self._view.log_p(block, scores)}
-        users = torch.from_numpy(block.users).to(scores.device)
-        items = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
-        for name, hardness in self._fixed.items():
-            log_p[name] = hardness(users, items, None, out)
-        left = scores.masked_fill(out, -torch.inf)
-        log_p["closed_form"] = closed_form_log_p(left, tau=self._tau, eta=self._kl)
-        found: dict[str, NDArray[np.floating]] = {
-            name: deltas(values, block.out) for name, values in log_p.items()
-        }
-        n = (~block.out).sum(1, keepdims=True)
-        own = scores.double().cpu().numpy()
-        mean = np.where(block.out, 0.0, own).sum(1, keepdims=True) / n
-        return found | {"score": mean - own}
+def _interval(found: Mapping[str, float], sign: str = "") -> str:
+    mean, low, high = (decimal(found[key], sign, 3) for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def _mean(values: Floats, seed: int) -> dict[str, float | None]:

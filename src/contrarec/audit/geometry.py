@@ -122,9 +122,7 @@ def _unit(view: View, table: int, rows: NDArray[np.int64]) -> torch.Tensor:
     return F.normalize(view.outputs[table][torch.from_numpy(rows).to(view.device)])
 
 
-def _sample(
-    index: NDArray[np.int64], limit: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _sample(index: NDArray[np.int64], limit: int, rng: np.random.Generator) -> NDArray[np.int64]:
     if len(index) <= limit:
         return index
     return np.sort(rng.choice(index, limit, replace=False))

@@ -49,7 +49,11 @@ class Hardness:
             "users": len(self.kl),
             "users_eligible": self.n_eligible,
             "pairs": self.n_pairs,
-            "kl": {"mean": float(self.kl.mean()), **_quantiles(self.kl), "max": float(max(self.kl))},
+            "kl": {
+                "mean": float(self.kl.mean()),
+                **_quantiles(self.kl),
+                "max": float(max(self.kl)),
+            },
             "groups": self.groups,
         }
 
@@ -103,9 +107,7 @@ def measure_hardness(view: View, pairs: Pairs, item_counts: NDArray[np.integer])
     )
 
 
-def list_items(
-    found: Hardness, history: Interactions, k: int
-) -> dict[str, list[dict[str, Any]]]:
+def list_items(found: Hardness, history: Interactions, k: int) -> dict[str, list[dict[str, Any]]]:
     """List the k items that weigh most and least on average, by their own ids.
 
     Returns:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from contrarec import runs
 from contrarec.audit.pairs import View
 from contrarec.audit.trace import Trace, joined, read_trace, usual_analyses

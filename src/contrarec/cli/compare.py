@@ -71,7 +71,7 @@ def compare(
     every method against the first one, and says which methods no other beats significantly.
     """
     with output(as_json) as console:
-        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), _seeds(seeds)
+        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), seeds_of(seeds)
         from contrarec.comparison import compare as run
         from contrarec.config import parse_override
 
@@ -135,7 +135,12 @@ def names_of(text: str, option: str) -> tuple[str, ...]:
     return names
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Read a number of seeds, or seeds between commas.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
     parts = text.removesuffix(",").split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise ConfigError(
