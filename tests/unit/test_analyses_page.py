@@ -49,7 +49,7 @@ def output(auc: float = 0.4, lift: float | None = -0.05) -> dict[str, Any]:
         "trace": [
             {"epoch": n, "kl": n / 100, "detectors": {
                 "adversary": detector(0.5 - n / 100), "closed_form": detector(0.4)}}
-            for n in range(0, 11)
+            for n in range(11)
         ],
         "definitions": {"auc": "A", "interval": "I", "kl": "K", "rate": "R"},
         "notes": ["n"],

@@ -18,6 +18,7 @@ from contrarec.backbones import Backbone
 from contrarec.data.interactions import Interactions
 from contrarec.errors import ConfigError, DataError
 from contrarec.losses import Loss
+from contrarec.losses.base import Tables
 
 MAX_PAIRS = 1 << 24
 """Pairs that are looked at in all; beyond that, users are sampled."""
@@ -99,9 +100,9 @@ class View:
     @torch.no_grad()
     def __init__(self, backbone: Backbone, loss: Loss) -> None:
         self.loss = loss
-        self.vectors = backbone.user_table.detach(), backbone.item_table.detach()
+        self.vectors: Tables = backbone.user_table.detach(), backbone.item_table.detach()
         """Layer-0 tables, users and items."""
-        self.outputs = backbone()
+        self.outputs: Tables = backbone()
         """What scores are computed from."""
 
     @property

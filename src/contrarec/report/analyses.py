@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from itertools import product
 from typing import Any
 
-from contrarec.comparison.layout import format_contrast
-from contrarec.comparison.table import Contrast
+from contrarec.comparison.layout import decimal
 from contrarec.report.blocks import Chart, Page, Section, Table, Text
 
 Result = Mapping[str, Any]
@@ -65,8 +65,9 @@ def summary_of(result: Result) -> list[str]:
         found = result["verdict"]
     elif analysis == "geometry":
         found = (
-            f"Alignment {state['alignment']:.3f}; uniformity {state['uniformity_users']:.3f} of "
-            f"users, {state['uniformity_items']:.3f} of items."
+            f"Alignment {decimal(state['alignment'], digits=3)}; uniformity "
+            f"{decimal(state['uniformity_users'], digits=3)} of users, "
+            f"{decimal(state['uniformity_items'], digits=3)} of items."
         )
     else:
         share = state["share"]
@@ -80,13 +81,13 @@ def summary_of(result: Result) -> list[str]:
 
 def _hardness(result: Result) -> list[Block]:
     groups = result["state"]["groups"]
-    shown = ("mean", "sd", "q05", "q25", "median", "q75", "q95", "below_zero", "weight", "uniform")
+    shown = ("mean", "sd", "q05", "median", "q95", "below_zero", "weight", "uniform")
     blocks: list[Block] = [
         Table(
             title="Hardness by popularity group",
-            columns=["group", "items", "pairs", *shown],
+            columns=["group", "items", *(key.replace("_", " ") for key in shown)],
             rows=[
-                [name, figures["items"], figures["pairs"], *(figures[key] for key in shown)]
+                [name, figures["items"], *(figures[key] for key in shown)]
                 for name, figures in groups.items()
             ],
             note=f"Delta of {result['state']['pairs']} pairs of {result['state']['users']} users.",
@@ -143,14 +144,14 @@ def _false_negatives(result: Result) -> list[Block]:
     state = result["state"]
     rows = []
     for name, found in state["detectors"].items():
-        parts = [found[key][end] for key in ("auc", "lift") for end in ("mean", "low", "high")]
-        rows.append([name, *parts, found["rate"]["mean"], found["below_zero"]])
-    ends = ["AUC", "AUC from", "AUC to", "lift", "lift from", "lift to"]
+        area = [found["auc"][end] for end in ("mean", "low", "high")]
+        rate, lift = found["rate"]["mean"], found["lift"]["mean"]
+        rows.append([name.replace("_", " "), *area, found["below_zero"], rate, lift])
     blocks: list[Block] = [
         Text(paragraphs=[result["verdict"]]),
         Table(
             title="Detectors of false negatives",
-            columns=["detector", *ends, "rate", "below zero"],
+            columns=["detector", "AUC", "from", "to", "below zero", "rate", "lift"],
             rows=rows,
             note=f"{state['false_negatives']} known false negatives ({result['truth']}) among "
             f"{state['pairs']} candidates of {state['users']} users; base rate "
@@ -301,24 +302,19 @@ def _study(result: Result) -> list[Block]:
         for c in result["contrasts"]
         if c["against"] == result["methods"][0]
     }
-    for test in result["users"]:
+    for test, name in product(result["users"], result["headline"]):
         rows: list[list[Any]] = []
         for row in result["rows"]:
-            cells: list[Any] = [row["backbone"], row["method"]]
-            for name in result["headline"]:
-                found = row["metrics"][test][name]
-                c = contrasts.get((row["backbone"], row["method"], test, name))
-                cells += [found["mean"], found["sd"], c and format_contrast(Contrast(**c))]
-            rows.append(cells)
-        heads = [
-            text for name in result["headline"] for text in (name, f"sd of {name}", f"Δ {name}")
-        ]
+            found = row["metrics"][test][name]
+            contrast = contrasts.get((row["backbone"], row["method"], test, name), {})
+            tested = [contrast.get(key) for key in ("difference", "low", "high", "p_holm")]
+            rows.append([row["backbone"], row["method"], found["mean"], found["sd"], *tested])
         blocks.append(
             Table(
-                title=f"Variants on {test}",
-                columns=["backbone", "variant", *heads],
+                title=f"{name} on {test}",
+                columns=["backbone", "variant", "mean", "sd", "difference", "from", "to", "p"],
                 rows=rows,
-                note=f"Δ: less {result['methods'][0]}. {result['users'][test]} users, "
+                note=f"Difference to {result['methods'][0]}. {result['users'][test]} users, "
                 f"{len(result['seeds'])} seeds.",
             )
         )
