@@ -90,8 +90,8 @@ def rates_table(results: dict[str, Json]) -> str:
                 "model": name,
                 "users": str(state["users"]),
                 "false negatives": str(state["false_negatives"]),
-                "of all candidates": _interval(state["base_rate"]),
-                "where delta < 0": _interval(adversary["rate"]),
+                "of all candidates": _interval(state["base_rate"], 4),
+                "where delta < 0": _interval(adversary["rate"], 4),
                 "difference": shown,
                 "share with delta < 0": decimal(adversary["below_zero"], digits=3),
             }
@@ -162,10 +162,10 @@ def page(text: str, made: str) -> str:
     return f"{before}{START}\n\n{made}\n\n{END}{after}"
 
 
-def _interval(found: Json) -> str:
+def _interval(found: Json, digits: int = 3) -> str:
     if found["mean"] is None:
         return "–"
-    mean, low, high = (decimal(found[key], digits=3) for key in ("mean", "low", "high"))
+    mean, low, high = (decimal(found[key], digits=digits) for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
 

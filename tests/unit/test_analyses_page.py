@@ -76,7 +76,7 @@ def test_the_page_is_made_of_the_files_alone(made: ModuleType, tmp_path: Path) -
     assert ["toy-mf", ".0441", ".400 [.390, .410]", ".300 [.290, .310]"] in rows
     # −.1 with [−.12, −.08] leaves out zero, the other interval does not
     assert ["toy-mf", "**−.1000 [−.1200, −.0800]**", "−.1000 [−.2000, +.2000]"] in rows
-    share = ["toy-mf", "7", "9", ".150 [.140, .160]", ".100 [.090, .110]"]
+    share = ["toy-mf", "7", "9", ".1500 [.1400, .1600]", ".1000 [.0900, .1100]"]
     assert [*share, "−.0500 [−.0600, −.0400]", ".600"] in rows
     # of eleven evaluations the first, 2.5 rounded to even, the middle, 7.5 likewise, the last
     moments = [row[1] for row in rows if len(row) == 5 and row[0] == "toy-mf"]

@@ -204,7 +204,7 @@ def verdict(found: Mapping[str, Any]) -> str:
         more = {1: "more", -1: "fewer", 0: "neither more nor fewer"}[_sign(lift)]
         sentences.append(
             f"Where it judges a candidate false (delta < 0), there are {more} false negatives "
-            f"than among all: {_interval(lift, '+')}."
+            f"than among all: {_interval(lift, '+', 4)}."
         )
     words = {1: "better than", -1: "worse than", 0: "no different from"}
     sides = [
@@ -219,8 +219,8 @@ def _sign(interval: Mapping[str, float]) -> int:
     return int(interval["low"] > 0) - int(interval["high"] < 0)
 
 
-def _interval(found: Mapping[str, float], sign: str = "") -> str:
-    mean, low, high = (decimal(found[key], sign, 3) for key in ("mean", "low", "high"))
+def _interval(found: Mapping[str, float], sign: str = "", digits: int = 3) -> str:
+    mean, low, high = (decimal(found[key], sign, digits) for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
 
