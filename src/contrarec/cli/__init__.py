@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(import_module("contrarec.cli.data").app, name="data")
+app.add_typer(import_module("contrarec.cli.analyse").app, name="analyse")
 for _name in _COMMANDS:
     app.command(_name)(getattr(import_module(f"contrarec.cli.{_name}"), _name))
 

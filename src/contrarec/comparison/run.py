@@ -212,13 +212,13 @@ def train_jobs(
 
 
 def own_overrides(
-    overrides: Mapping[str, Any], job: tuple[str, str], names: tuple[str, ...]
+    overrides: Mapping[str, Any], job: tuple[str, ...], names: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return the settings for one (backbone, method), those under its own name last.
 
     Args:
         overrides: by setting, or by `<method or backbone>.<setting>`.
-        job: the backbone's name and the method's.
+        job: the backbone's name and the method's, and any other that it goes by.
         names: of all backbones and methods.
     """
     general, own = dict[str, Any](), dict[str, Any]()

@@ -13,9 +13,12 @@ from contrarec.data.interactions import Interactions
 from contrarec.data.parquet import write_log
 from contrarec.data.readers import SUFFIXES
 from contrarec.errors import DataError
+from contrarec.files import replacing
 
 NOT_CANDIDATE = "not_candidate.txt"
 """One item id a line: items of the folder that are never ranked."""
+FALSE_NEGATIVES = "false_negatives"
+"""Stem of the file, beside the parts, with pairs that are liked although no log has them."""
 
 
 def find_parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
@@ -31,6 +34,8 @@ def find_parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
     others = []
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in SUFFIXES or file.name == NOT_CANDIDATE:
+            continue
+        if file.stem == FALSE_NEGATIVES:
             continue
         if file.stem not in ("train", "valid", "test") and not file.stem.startswith("test_"):
             others.append(file.name)
@@ -63,6 +68,12 @@ def read_not_candidates(folder: Path) -> list[str] | None:
     return ids
 
 
+def find_false_negatives(folder: Path) -> Path | None:
+    """Find the file of known false negatives in a folder; None if there is none."""
+    files = (folder / f"{FALSE_NEGATIVES}{suffix}" for suffix in SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
+
+
 def write_parts(
     folder: Path,
     parts: Mapping[str, Interactions],
@@ -83,17 +94,27 @@ def write_parts(
     with _new_folder(folder) as temporary:
         for name, log in parts.items():
             stem = name if name in ("train", "valid", "test") else f"test_{name}"
-            columns: dict[str, Any] = {
-                "user_id": log.users.take(log.rows),
-                "item_id": log.items.take(log.indices),
-            }
-            columns |= {} if log.time is None else {"time": log.time}
-            columns |= {} if log.weight is None else {"weight": log.weight}
             done = steps if name == "train" else ()
-            write_log(pl.DataFrame(columns), temporary / f"{stem}.parquet", done)
+            write_log(_frame(log), temporary / f"{stem}.parquet", done)
         if not_candidates is not None:
             text = "".join(f"{item}\n" for item in not_candidates)
             (temporary / NOT_CANDIDATE).write_text(text, encoding="utf-8")
+
+
+def write_false_negatives(folder: Path, log: Interactions) -> None:
+    """Write known false negatives beside the parts of a folder, where they are found again."""
+    with replacing(folder / f"{FALSE_NEGATIVES}.parquet") as temporary:
+        _frame(log).write_parquet(temporary)
+
+
+def _frame(log: Interactions) -> pl.DataFrame:
+    columns: dict[str, Any] = {
+        "user_id": log.users.take(log.rows),
+        "item_id": log.items.take(log.indices),
+    }
+    columns |= {} if log.time is None else {"time": log.time}
+    columns |= {} if log.weight is None else {"weight": log.weight}
+    return pl.DataFrame(columns)
 
 
 @contextmanager

@@ -41,6 +41,8 @@ Tables = tuple[torch.Tensor, torch.Tensor]
 class Hooks:
     """What may be called along the way."""
 
+    on_start: Callable[[Backbone, Loss, int], None] | None = None
+    """(what is trained, its loss, epochs finished), once, before the first step"""
     on_step: Callable[[int, Phase, int, int], None] | None = None
     """(epochs finished, phase, steps finished, steps of the pass)"""
     on_epoch: Callable[[dict[str, Any]], None] | None = None
@@ -120,6 +122,8 @@ def fit(
     if checkpoint and resume and checkpoint.path.exists():
         state, best = checkpoint.load(kl)
     log = MetricsLog(folder / "metrics.jsonl", state.epoch) if folder else None
+    if hooks.on_start:
+        hooks.on_start(backbone, loss, state.epoch)
     started = time.perf_counter() - state.seconds
     saved = time.perf_counter()
 

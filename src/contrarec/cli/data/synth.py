@@ -29,10 +29,11 @@ def synth(
     """Make up a world with known preferences.
 
     Its log is biased by exposure. Test sets: id as the log, uniform with uniform exposure, shifted
-    with less bias.
+    with less bias. false_negatives.parquet has every pair that is liked and not in the log.
     """
     with output(as_json) as console:
         from contrarec.config import build, parse_override
+        from contrarec.data.folder import write_false_negatives
         from contrarec.data.synthetic import SyntheticConfig, synthesize
 
         sizes = {"n_users": users, "n_items": items}
@@ -41,6 +42,7 @@ def synth(
         config = build(SyntheticConfig, values, where="synth")
         world = synthesize(config, seed=seed)
         world.dataset.save(out)
+        write_false_negatives(out, world.false_negatives)
         about = {
             "out": out,
             "seed": seed,
