@@ -1,9 +1,6 @@
 """A data set as a folder: which file is which part, and writing one."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import polars as pl
 from contrarec.data.interactions import Interactions
 from contrarec.data.readers import SUFFIXES
 from contrarec.errors import DataError
+from contrarec.files import new_folder
 
 NOT_CANDIDATE = "not_candidate.txt"
 """One item id a line: items of the folder that are never ranked."""
@@ -75,7 +73,7 @@ def write_parts(
     Raises:
         DataError: the folder is not empty, or cannot be written.
     """
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         for name, log in parts.items():
             stem = name if name in ("train", "valid", "test") else f"test_{name}"
             columns: dict[str, Any] = {
@@ -88,19 +86,3 @@ def write_parts(
         if not_candidates is not None:
             text = "".join(f"{item}\n" for item in not_candidates)
             (temporary / NOT_CANDIDATE).write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder that takes the place of `folder` if the block succeeds."""
-    temporary = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder}: already there and not an empty folder.")
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
