@@ -16,8 +16,15 @@ def replacing(path: Path) -> Iterator[Path]:
     If the block raises, `path` is left as it was and the temporary file is removed.
 
     Args:
-        path: the file to write; its folder must exist.
+        path: the file to write; its folder must exist. Of a link, the file that it points to.
+
+    Raises:
+        DataError: `path` is there and no regular file: a folder, or a device such as /dev/null,
+            which would be gone.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file, and would be replaced; choose another name.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.touch()

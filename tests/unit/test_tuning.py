@@ -324,7 +324,8 @@ def test_a_search_stopped_within_a_trial_goes_on_as_if_it_had_not(
     monkeypatch.setattr(Recommender, "fit", stopped)
     with pytest.raises(KeyboardInterrupt if how == "ctrl-c" else SystemExit):
         tune(*arguments, out=tmp_path, **ARGUMENTS)
-    assert not (tmp_path / "preset.toml").exists()
+    through = preset_of(tmp_path)["row"]  # what is through can be used
+    assert through == preset_of(tuned)["row"][:1]
     _, unfinished = trials_of(tmp_path)
     assert [trial[1] for trial in unfinished] == ["COMPLETE", "RUNNING"]
     assert list(unfinished[1][4]) == [1, 2]  # two epochs had been measured

@@ -81,7 +81,8 @@ def tune(
 
     Only the validation set is looked at, to judge a trial and to give it up. The first trial has
     the values that would be used without tuning, as far as they lie within the search space. What
-    is found depends on the arguments alone; the same call goes on where an earlier one stopped.
+    is found depends on the arguments alone; the same call goes on where an earlier one stopped. The
+    preset grows with every method that is through.
 
     Args:
         data: with a validation set; test sets are dropped before anything is trained.
@@ -119,7 +120,19 @@ def tune(
     ]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    findings, failures = list[Finding](), list[str]()
+    failures = list[str]()
+    tuning = Tuning(
+        data=data.name,
+        fingerprint=data.fingerprint(),
+        methods=tuple(chosen),
+        backbones=tuple(backbones),
+        trials=trials,
+        seed=seed,
+        preset=None if preset is None else str(preset),
+        overrides=dict(overrides or {}),
+        monitor=jobs[0].settings.training.monitor,
+        findings=(),
+    )
     with open_storage(folder / STORAGE) as storage:
         for job in jobs:
             training = job.settings.training
@@ -144,24 +157,11 @@ def tune(
                 raise ConfigError(f"{folder}: {error}") from error
             finding = _finding(job, finished[:trials])
             if finding:
-                findings.append(finding)
+                tuning = replace(tuning, findings=(*tuning.findings, finding))
+                write_text(folder / PRESET, tuning.to_preset())
             else:
                 reason = finished[-1].user_attrs.get("error", "")
                 failures.append(f"{job.backbone} {job.method}: no trial came to its end; {reason}")
-    tuning = Tuning(
-        data=data.name,
-        fingerprint=data.fingerprint(),
-        methods=tuple(chosen),
-        backbones=tuple(backbones),
-        trials=trials,
-        seed=seed,
-        preset=None if preset is None else str(preset),
-        overrides=dict(overrides or {}),
-        monitor=jobs[0].settings.training.monitor,
-        findings=tuple(findings),
-    )
-    if findings:
-        write_text(folder / PRESET, tuning.to_preset())
     if failures:
         raise ConfigError(" ".join(failures))
     return tuning
