@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -251,7 +252,7 @@ def _parts(lengths: NDArray[np.int64]) -> list[slice]:
     """Divide rows into runs of about `_ENTRIES` entries, or of one row."""
     group = np.cumsum(lengths) // _ENTRIES
     starts = np.flatnonzero(np.diff(group, prepend=-1))
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(lengths)], strict=True)]
+    return [slice(a, b) for a, b in pairwise([*starts, len(lengths)])]
 
 
 def _known(vocabulary: Vocabulary, ids: pl.Series) -> NDArray[np.int64]:

@@ -63,18 +63,17 @@ class Recommender:
         settings = resolve_settings(
             backbone=backbone, loss=loss, preset=preset, overrides=overrides, seed=seed
         )
-        self._set_up(settings, device)
-        named = {"backbone": backbone, "loss": loss, "preset": preset}
-        self._params = named | {"seed": seed, "device": device} | overrides
+        named: dict[str, Any] = {"backbone": backbone, "loss": loss, "preset": preset}
+        self._set_up(settings, device, named | {"seed": seed, "device": device} | overrides)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, device: str = "auto") -> Self:
         """Make a recommender from settings that are already together, such as those of a file."""
         made = cls.__new__(cls)
-        made._set_up(settings, device)
+        made._set_up(settings, device, _params(settings, device))
         return made
 
-    def _set_up(self, settings: Settings, device: str) -> None:
+    def _set_up(self, settings: Settings, device: str, params: dict[str, Any]) -> None:
         self.settings, self.device = settings, resolve_device(device)
         if settings.loss_name in BASELINES:
             self.device = torch.device("cpu")
@@ -82,7 +81,7 @@ class Recommender:
             raise ConfigError(unknown("backbone", settings.backbone.name, BACKBONES))
         self._model: Model | FittedModel | None = None
         self._asked: Answers | None = None
-        self._params: dict[str, Any] = _params(settings, device)
+        self._params = params
         self.result: dict[str, Any] = {}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's
@@ -284,6 +283,18 @@ class Recommender:
         """
         return self.answers().explain(users, items, n)
 
+    @property
+    def model(self) -> Model | FittedModel:
+        """The trained model."""
+        return self._trained()
+
+    def vectors(self) -> dict[str, np.ndarray] | None:
+        """Return the vectors of `users` and `items` whose dot products are the scores.
+
+        None for a baseline. Rows are in the order of `users.ids` and `items.ids`.
+        """
+        return self._trained().vectors()
+
     def answers(self) -> Answers:
         """Return what can be asked of the trained model; its vectors are computed once."""
         if self._asked is None:
@@ -366,11 +377,12 @@ class Recommender:
         settings = self.update_settings(epochs)
         updated = Recommender.from_settings(settings, device=self.device.type)
         model = updated._build(merged.train)
+        untrained = self._build(old.history)
         if isinstance(model, FittedModel):
             model.check()
             outcome = model.fit()
-        else:
-            take_over(model, old, self._build(old.history))
+        elif isinstance(old, Model) and isinstance(untrained, Model):
+            take_over(model, old, untrained)
             outcome = Outcome(best_epoch=0, epochs=0, seconds=0.0, stopped="nothing new")
             if merged.train.nnz > old.history.nnz:
                 outcome = fit(
@@ -479,5 +491,5 @@ def _params(settings: Settings, device: str) -> dict[str, Any]:
         if name != "name" and not is_idle(settings.loss_name, section, name)
     }
     backbone = None if settings.loss_name in BASELINES else settings.backbone.name
-    named = {"backbone": backbone, "loss": settings.loss_name, "preset": None}
+    named: dict[str, Any] = {"backbone": backbone, "loss": settings.loss_name, "preset": None}
     return named | {"seed": settings.seed, "device": device} | sections

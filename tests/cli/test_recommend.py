@@ -33,9 +33,7 @@ def history(folder: Path, user: int) -> set[int]:
 
 
 class TestUsers:
-    def test_a_few_load_no_compiled_code(
-        self, run: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_few_load_no_compiled_code(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def answers(recommender: Recommender) -> list[pl.DataFrame]:
             return [
                 recommender.recommend(pl.Series([100])),

@@ -102,11 +102,8 @@ def recommend_to(
             f"{course.unlisted} of {len(users)} users have no row in the allowed items and get "
             "nothing."
         )
-    return {
-        "rows": course.rows,
-        "seconds": course.seconds,
-        "rows_per_second": course.rows / course.seconds,
-    }
+    seconds = course.seconds
+    return {"rows": course.rows, "seconds": seconds, "rows_per_second": course.rows / seconds}
 
 
 def _sink(
