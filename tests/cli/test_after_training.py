@@ -89,7 +89,7 @@ def test_scores(contrarec: Call, run: Path, tmp_path: Path) -> None:
     assert "no column is called user_id" in line
 
 
-def test_an_update(contrarec: Call, run: Path, tmp_path: Path) -> None:
+def test_an_update(contrarec: Call, run: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("user_id,item_id\n900,505\n900,507\n117,901\n")
     more = tmp_path / "more"
     words = ("update", run, tmp_path / "new.csv", "--threads", 1, "--epochs", 2, "--out", more)
@@ -101,7 +101,7 @@ def test_an_update(contrarec: Call, run: Path, tmp_path: Path) -> None:
     rows = json.loads(contrarec("recommend", more, "--users", "900", "--json").out)
     assert not {505, 507} & {row["item_id"] for row in rows["recommendations"]}
     assert "already holds a run" in refusal(contrarec(*words))
-    assert contrarec("evaluate", more, "--data", tmp_path / "new.csv").status == 0
+    assert contrarec("evaluate", more, "--data", folder).status == 0
 
 
 def test_an_update_is_beside_its_run(contrarec: Call, run: Path, tmp_path: Path) -> None:

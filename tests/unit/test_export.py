@@ -28,7 +28,7 @@ from contrarec.serving.onnx_graph import to_onnx
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 30 users and 20 items under InfoNCE, whose ids are texts with a quote and a comma."""
+    """A run of 30 users and 20 items under InfoNCE, whose ids have a quote and a comma."""
     folder = tmp_path_factory.mktemp("export") / "run"
     rng = np.random.default_rng(0)
     pairs = np.argwhere(rng.random((30, 20)) < 0.3)
@@ -61,7 +61,7 @@ def test_parquet(run: Path, tmp_path: Path) -> None:
     user, item = users["user_id"][3], items["item_id"][5]
     assert rec.score(user, item)["score"][0] == pytest.approx(scores[3, 5], abs=1e-6)
     assert json.loads((tmp_path / "out" / "export.json").read_text()) == about
-    assert (about["users"], about["items"], about["dim"]) == (30, 20, 8)
+    assert (about["users"], about["items"], about["dim"]) == (len(rec.users), 20, 8)
     with pytest.raises(DataError, match="not an empty folder"):
         to_parquet(read_exported(run), tmp_path / "out")
 

@@ -75,13 +75,10 @@ def build(faiss: Any, vectors: NDArray[np.float32], kind: str) -> Any:
             raise ConfigError(f"`kind` must be 'flat' or 'hnsw' below {_CODES} items, got 'ivfpq'.")
         cells = max(1, min(int(4 * math.sqrt(n_items)), n_items // _POINTS))
         parts = next(size for size in range(max(1, dim // 2), 0, -1) if dim % size == 0)
-        index = faiss.IndexIVFPQ(
-            faiss.IndexFlatIP(dim), dim, cells, parts, 8, faiss.METRIC_INNER_PRODUCT
-        )
-        index.cp.min_points_per_centroid = 1  # small catalogues are the user's own choice
-        index.pq.cp.min_points_per_centroid = 1
-        index.own_fields = True
-        index.quantizer.this.disown()
+        text = f"IVF{cells},PQ{parts}"
+        index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
+        for training in (index.cp, index.pq.cp):
+            training.min_points_per_centroid = 1  # a small catalogue is the user's own choice
         index.nprobe = max(1, cells // 16)
         index.train(vectors)
     index.add(vectors)
