@@ -417,8 +417,8 @@ class Recommender:
         """
         model = self._trained()
         runs.begin(Path(folder), self.settings, self._about, model.history)
-        self.result["run"] = str(folder)
-        runs.finish(Path(folder), model.weights(), self.result, model.vectors())
+        result = self.result | {"run": str(folder)}
+        runs.finish(Path(folder), model.weights(), result, model.vectors())
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:

@@ -242,7 +242,7 @@ class TestPostgres:
         [
             "postgresql://me:s3cret@127.0.0.1:1/none",
             "postgresqlx://me:s3cret@127.0.0.1/none",
-            "host=127.0.0.1 port=1 password=s3cret pasword=s3cret",
+            "host=127.0.0.1 port=1 password=s3cret passphrase=s3cret",
         ],
     )
     def test_the_password_is_never_shown(

@@ -66,7 +66,8 @@ def update(
             console.say("interrupted; nothing was written.")
             raise typer.Exit(INTERRUPTED)
         updated.save(folder)
-        console.finish(updated.result, lambda: _text(updated.result))
+        result = updated.result | {"run": str(folder)}
+        console.finish(result, lambda: _text(result))
 
 
 def _text(result: dict[str, Any]) -> str:
