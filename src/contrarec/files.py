@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old one or the new one, never half of one."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,3 +50,26 @@ def write_text(path: Path, text: str) -> None:
     """Replace the text file `path`, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes the place of `folder` if the block succeeds.
+
+    Args:
+        folder: must not hold anything yet.
+
+    Raises:
+        DataError: it is not empty, or cannot be written.
+    """
+    temporary = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder}: already there and not an empty folder.")
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

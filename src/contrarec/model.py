@@ -14,7 +14,7 @@ from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import BackendError, ConfigError, DataError
 from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.foldin import fold_in_vectors
-from contrarec.losses import History, resolve_loss
+from contrarec.losses import History, Loss, resolve_loss
 from contrarec.settings import Settings
 from contrarec.tensorfile import pack, unpack
 from contrarec.training.loop import model_scorer
@@ -77,6 +77,19 @@ class Model:
     def unit_item_vectors(self) -> torch.Tensor:
         """Return the item vectors at length 1, `[n_items, dim]`."""
         return F.normalize(self.backbone()[1])
+
+    @torch.no_grad()
+    def vectors(self) -> dict[str, np.ndarray]:
+        """Return what ranks without a model: `users`, `items` and, for neighbours, `units`.
+
+        `users` and `items` are those whose dot products are the scores; `units` are the items'
+        vectors at length 1, left out where they are `items` at length 1 anyhow.
+        """
+        users, items = self.backbone()
+        final = dict(zip(("users", "items"), self.loss.final_vectors(users, items), strict=True))
+        if type(self.loss).final_vectors is not Loss.final_vectors:
+            final["units"] = F.normalize(items)
+        return {name: table.float().cpu().numpy() for name, table in final.items()}
 
     def similar(self) -> Scorer:
         """Return the scorer of all items for an item, by the cosine of their vectors."""

@@ -1,9 +1,6 @@
 """A data set as a folder: which file is which part, and writing one."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ from contrarec.data.interactions import Interactions
 from contrarec.data.parquet import write_log
 from contrarec.data.readers import SUFFIXES
 from contrarec.errors import DataError
-from contrarec.files import replacing
+from contrarec.files import new_folder, replacing
 
 NOT_CANDIDATE = "not_candidate.txt"
 """One item id a line: items of the folder that are never ranked."""
@@ -91,7 +88,7 @@ def write_parts(
     Raises:
         DataError: the folder is not empty, or cannot be written.
     """
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         for name, log in parts.items():
             stem = name if name in ("train", "valid", "test") else f"test_{name}"
             done = steps if name == "train" else ()
@@ -115,19 +112,3 @@ def _frame(log: Interactions) -> pl.DataFrame:
     columns |= {} if log.time is None else {"time": log.time}
     columns |= {} if log.weight is None else {"weight": log.weight}
     return pl.DataFrame(columns)
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder that takes the place of `folder` if the block succeeds."""
-    temporary = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder}: already there and not an empty folder.")
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""After training: recommendations for everyone, indices and exports."""
