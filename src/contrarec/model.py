@@ -1,6 +1,7 @@
 """A model: settings, the history it is built on, a backbone and its loss."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -75,18 +76,28 @@ class Model:
         vectors = self.unit_item_vectors()
         return dot_scorer(vectors, vectors)
 
-    @torch.no_grad()
     def fold_in_scorer(self, history: Interactions) -> Scorer:
         """Return the scorer of all items for users never seen, by their histories."""
+        return self.folding()(history)
+
+    @torch.no_grad()
+    def folding(self) -> Callable[[Interactions], Scorer]:
+        """Return `fold_in_scorer` for many calls: the items' vectors are computed only once."""
         vectors = self.backbone()[1]
-        users = fold_in_vectors(
-            vectors.cpu(),
-            torch.from_numpy(history.indptr),
-            torch.from_numpy(history.indices).long(),
-            cosine=self.cosine,
-            tau=getattr(self.loss.config, "tau", None),
-        )
-        return dot_scorer(*self.loss.final_vectors(users.to(vectors.device), vectors))
+        on_cpu = vectors.cpu()
+
+        @torch.no_grad()
+        def fold_in(history: Interactions) -> Scorer:
+            users = fold_in_vectors(
+                on_cpu,
+                torch.from_numpy(history.indptr),
+                torch.from_numpy(history.indices).long(),
+                cosine=self.cosine,
+                tau=getattr(self.loss.config, "tau", None),
+            )
+            return dot_scorer(*self.loss.final_vectors(users.to(vectors.device), vectors))
+
+        return fold_in
 
 
 def align(test: TestSet, users: Vocabulary, items: Vocabulary) -> TestSet:

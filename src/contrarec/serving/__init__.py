@@ -1,0 +1,1 @@
+"""Recommendations for other programs: a server over HTTP."""
