@@ -85,6 +85,7 @@ class Model:
         """Return `fold_in_scorer` for many calls: the items' vectors are computed only once."""
         vectors = self.backbone()[1]
         on_cpu = vectors.cpu()
+        loss, cosine = self.loss, self.cosine  # not the users' vectors, which are not needed
 
         @torch.no_grad()
         def fold_in(history: Interactions) -> Scorer:
@@ -92,10 +93,10 @@ class Model:
                 on_cpu,
                 torch.from_numpy(history.indptr),
                 torch.from_numpy(history.indices).long(),
-                cosine=self.cosine,
-                tau=getattr(self.loss.config, "tau", None),
+                cosine=cosine,
+                tau=getattr(loss.config, "tau", None),
             )
-            return dot_scorer(*self.loss.final_vectors(users.to(vectors.device), vectors))
+            return dot_scorer(*loss.final_vectors(users.to(vectors.device), vectors))
 
         return fold_in
 

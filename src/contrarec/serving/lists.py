@@ -62,25 +62,25 @@ class Lists:
                 n_items=len(self._items),
                 mask=mask,
             )
-            for row, place in enumerate(np.flatnonzero(warm)):
+            listed = zip(np.flatnonzero(warm), best.tolist(), scores.tolist(), strict=True)
+            for place, row_items, row_scores in listed:
                 k = ks[owner[place]]
-                lists[place] = self._listed(best[row, :k], scores[row, :k])
+                lists[place] = self._listed(row_items[:k], row_scores[:k])
         for place in np.flatnonzero(~warm):
             query = owner[place]
             first = self._popular[: ks[query] + len(excluded[query])]
             items = first[~np.isin(first, excluded[query])][: ks[query]]
-            lists[place] = self._listed(items, self._counts[items].astype(np.float32))
+            counts = self._counts[items].astype(np.float64)
+            lists[place] = self._listed(items.tolist(), counts.tolist())
         return lists
 
-    def _listed(self, items: NDArray[np.integer], scores: NDArray[np.float32]) -> list[Json]:
-        n = int((items >= 0).sum())  # empty places are the last ones
-        places, counts = items[:n].tolist(), self._counts[items[:n]].tolist()
-        ids = self._items.ids
+    def _listed(self, items: list[int], scores: list[float]) -> list[Json]:
+        ids, counts = self._items.ids, self._counts
+        ranked = enumerate(zip(items, scores, strict=True), start=1)
         return [
-            {"item_id": ids[place], "score": score, "rank": rank, "popularity": count}
-            for rank, (place, score, count) in enumerate(
-                zip(places, scores[:n].tolist(), counts, strict=True), start=1
-            )
+            {"item_id": ids[item], "score": score, "rank": rank, "popularity": int(counts[item])}
+            for rank, (item, score) in ranked
+            if item >= 0  # empty places are the last ones
         ]
 
     def _known_items(self, ids: Sequence[Id]) -> Indices:

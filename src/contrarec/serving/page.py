@@ -118,8 +118,10 @@ _LIMITS = {"minimum": "at least", "maximum": "at most"}
 
 
 def _schema(answer: dict[str, Any]) -> dict[str, Any]:
-    schema: dict[str, Any] = next(iter(answer.get("content", {}).values()), {}).get("schema", {})
-    return schema
+    for content in answer.get("content", {}).values():
+        schema: dict[str, Any] = content.get("schema", {})
+        return schema
+    return {}
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contrarec.config import require, settle
 
+MAX_HISTORIES = 32
+"""Histories in a call: each takes as long as many known users, and others wait meanwhile."""
+
 TextId = Annotated[str, Field(strict=True, max_length=512)]
 Id = TextId | Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 """A user's or an item's: as in the data, or its text."""
@@ -54,7 +57,7 @@ class RecommendRequest(_Body):
 class FoldInRequest(_Body):
     """Items for users never seen, from what they have interacted with."""
 
-    histories: Annotated[list[list[Id]], Field(min_length=1)]
+    histories: Annotated[list[list[Id]], Field(min_length=1, max_length=MAX_HISTORIES)]
     k: K = 20
     exclude: Exclude = []
     include_seen: Seen = False

@@ -7,19 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from contrarec.serving.batching import Batcher
+from contrarec.serving.lists import Json
 from contrarec.serving.live import Live
 from contrarec.serving.metrics import Metrics
-from contrarec.serving.model import Json, ServedModel
-from contrarec.serving.schemas import Limits, Problem
+from contrarec.serving.model import ServedModel
+from contrarec.serving.schemas import MAX_HISTORIES, Limits, Problem
 
 Q = TypeVar("Q")
 
 JSON = "application/json"
-MAX_ROWS = 256
+MAX_ROWS = {"recommend": 256, "similar": 256, "fold-in": MAX_HISTORIES}
 """Rows of a batch: larger ones gain nothing, and keep others waiting."""
 
 Responses = dict[int | str, dict[str, Any]]
@@ -32,6 +34,14 @@ PROBLEMS: Responses = {
 }
 """What every question may be answered with, for the OpenAPI description."""
 UNKNOWN: Responses = {404: {"model": Problem, "description": "An id is unknown."}}
+
+
+def answers(model: type[BaseModel], *problems: Responses) -> Responses:
+    """Describe what a path answers with."""
+    described: Responses = {200: {"model": model, "description": "The answer."}}
+    for more in problems:
+        described |= more
+    return described
 
 
 class Service:
@@ -72,7 +82,7 @@ class Service:
             work,
             rows,
             executor=self._executor,
-            max_rows=MAX_ROWS,
+            max_rows=MAX_ROWS[kind],
             max_waiting=self.limits.max_waiting,
         )
 
@@ -87,11 +97,11 @@ class Service:
     def check(self, k: int, n_ids: int) -> None:
         """Refuse what asks for too much, with status 422."""
         for name, value, most in (
-            ("k", k, self.limits.max_k),
+            ("list's length `k`", k, self.limits.max_k),
             ("number of ids", n_ids, self.limits.max_ids),
         ):
             if value > most:
-                raise HTTPException(422, f"`{name}` must be at most {most}, got {value}.")
+                raise HTTPException(422, f"the {name} must be at most {most}, got {value}.")
 
     async def reload(self) -> None:
         """Swap in what the folder of the run now holds, while the present model answers."""
