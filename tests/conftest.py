@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from browser import _browser, browser_page  # noqa: F401 (fixtures)
+
 # Without a GPU the Triton kernels run in Triton's interpreter, on CPU tensors. Triton reads this
 # when it is imported, which torch does at its own time.
 if not torch.cuda.is_available():
