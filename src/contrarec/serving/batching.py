@@ -68,22 +68,27 @@ class Batcher(Generic[Q, A]):
         return await call.answer
 
     async def _answer_all(self) -> None:
+        try:
+            while batch := self._next():
+                await self._answer(batch)
+        finally:
+            self._task = None
+
+    async def _answer(self, batch: list[_Call[Q, A]]) -> None:
+        queries = [call.query for call in batch]
         loop = asyncio.get_running_loop()
-        while batch := self._next():
-            queries = [call.query for call in batch]
-            answers: Sequence[A | Exception]
-            try:
-                answers = await loop.run_in_executor(self._executor, self._work, queries)
-            except Exception as error:  # everybody in the batch is told
-                answers = [error] * len(batch)
-            for call, answer in zip(batch, answers, strict=True):
-                if call.answer.done():  # nobody waits for it any more
-                    continue
-                if isinstance(answer, Exception):
-                    call.answer.set_exception(answer)
-                else:
-                    call.answer.set_result(answer)
-        self._task = None
+        answers: Sequence[A | Exception]
+        try:
+            answers = await loop.run_in_executor(self._executor, self._work, queries)
+        except Exception as error:  # everybody in the batch is told
+            answers = [error] * len(batch)
+        for call, answer in zip(batch, answers, strict=True):
+            if call.answer.done():  # nobody waits for it any more
+                continue
+            if isinstance(answer, Exception):
+                call.answer.set_exception(answer)
+            else:
+                call.answer.set_result(answer)
 
     def _next(self) -> list[_Call[Q, A]]:
         batch: list[_Call[Q, A]] = []
