@@ -28,6 +28,7 @@ from benchmarks import (
     reading,
     sampler,
     scale,
+    serving,
     startup,
     threads,
 )
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "threads": lambda o: threads.rows(short=o.short, threads=o.threads),
     "reading": lambda o: reading.rows(short=o.short),
     "startup": lambda o: startup.rows(short=o.short),
+    "serving": lambda o: serving.rows(short=o.short, threads=o.threads),
     "profile": lambda o: profile.rows(o.data, short=o.short),
     "epoch": lambda o: epoch.rows(o.data, short=o.short),
     "quality": lambda o: quality.rows(o.data, short=o.short),

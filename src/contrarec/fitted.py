@@ -1,6 +1,7 @@
 """A baseline in the place of a model: nothing to train, no backbone."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ class FittedModel:
     def fold_in_scorer(self, history: Interactions) -> Scorer:
         """Return the scorer of all items for users never seen."""
         return self._fitted().fold_in(history)
+
+    def folding(self) -> Callable[[Interactions], Scorer]:
+        """Return `fold_in_scorer` for many calls."""
+        return self._fitted().fold_in
 
     def _fitted(self) -> Baseline:
         if self._baseline is None:

@@ -1,13 +1,14 @@
 """A model: settings, the history it is built on, a backbone and its loss."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from contrarec.backbones import build_backbone
+from contrarec.backbones import Backbone, build_backbone
 from contrarec.data.dataset import TestSet
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
@@ -96,19 +97,34 @@ class Model:
         vectors = self.unit_item_vectors()
         return dot_scorer(vectors, vectors)
 
-    @torch.no_grad()
     def fold_in_scorer(self, history: Interactions) -> Scorer:
         """Return the scorer of all items for users never seen, by their histories."""
-        vectors, users = self.backbone()[1], self.backbone.fold_in(history)
-        if users is None:
-            users = fold_in_vectors(
-                vectors.cpu(),
-                torch.from_numpy(history.indptr),
-                torch.from_numpy(history.indices).long(),
-                cosine=self.cosine,
-                tau=getattr(self.loss.config, "tau", None),
-            )
-        return dot_scorer(*self.loss.final_vectors(users.to(vectors.device), vectors))
+        return self.folding()(history)
+
+    @torch.no_grad()
+    def folding(self) -> Callable[[Interactions], Scorer]:
+        """Return `fold_in_scorer` for many calls: the items' vectors are computed only once."""
+        vectors = self.backbone()[1]
+        on_cpu = vectors.cpu()
+        loss, cosine = self.loss, self.cosine  # not the users' vectors, which are not needed
+        own = None  # only a backbone that folds in by itself has to stay in memory
+        if type(self.backbone).fold_in is not Backbone.fold_in:
+            own = self.backbone.fold_in
+
+        @torch.no_grad()
+        def fold_in(history: Interactions) -> Scorer:
+            users = own(history) if own else None
+            if users is None:
+                users = fold_in_vectors(
+                    on_cpu,
+                    torch.from_numpy(history.indptr),
+                    torch.from_numpy(history.indices).long(),
+                    cosine=cosine,
+                    tau=getattr(loss.config, "tau", None),
+                )
+            return dot_scorer(*loss.final_vectors(users.to(vectors.device), vectors))
+
+        return fold_in
 
 
 def align(test: TestSet, users: Vocabulary, items: Vocabulary) -> TestSet:

@@ -113,6 +113,11 @@ class Recommender:
         """Ids of the items that the trained model has vectors for."""
         return self._trained().history.items
 
+    @property
+    def model(self) -> Model | FittedModel:
+        """What was trained: the history, and the scorers that every answer is made of."""
+        return self._trained()
+
     def fit(
         self,
         data: Dataset,

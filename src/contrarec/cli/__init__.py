@@ -14,7 +14,7 @@ from contrarec.errors import ContrarecError
 
 _COMMANDS = (
     "train", "evaluate", "methods", "tune", "compare", "audit", "report", "recommend", "similar",
-    "score", "update", "export", "demo", "doctor",
+    "score", "update", "export", "serve", "demo", "doctor",
 )  # fmt: skip
 """In the order of the help; each is a function of the same name in a module of the same name."""
 

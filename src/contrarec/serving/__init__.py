@@ -1,1 +1,1 @@
-"""After training: recommendations for everyone, indices and exports."""
+"""After training: recommendations for everyone, indices and exports, a server over HTTP."""
