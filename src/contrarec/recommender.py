@@ -301,11 +301,6 @@ class Recommender:
         """
         return self.answers().explain(users, items, n)
 
-    @property
-    def model(self) -> Model | FittedModel:
-        """The trained model."""
-        return self._trained()
-
     def vectors(self) -> dict[str, np.ndarray] | None:
         """Return the vectors of `users` and `items` whose dot products are the scores.
 
