@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrarec import losses
+    from contrarec.audit.plan import AuditConfig
+    from contrarec.audit.run import audit_log, audit_runs
     from contrarec.data import catalog, cleaning, splits, synthetic
     from contrarec.data.dataset import Dataset, TestSet
     from contrarec.data.interactions import Interactions
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AuditConfig",
     "Dataset",
     "Interactions",
     "Recommender",
     "TestSet",
     "__version__",
+    "audit_log",
+    "audit_runs",
     "catalog",
     "cleaning",
     "evaluate",
@@ -34,10 +39,13 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AuditConfig": "contrarec.audit.plan",
     "Dataset": "contrarec.data.dataset",
     "Interactions": "contrarec.data.interactions",
     "Recommender": "contrarec.recommender",
     "TestSet": "contrarec.data.dataset",
+    "audit_log": "contrarec.audit.run",
+    "audit_runs": "contrarec.audit.run",
     "catalog": "contrarec.data.catalog",
     "cleaning": "contrarec.data.cleaning",
     "evaluate": "contrarec.evaluation.protocol",

@@ -11,7 +11,7 @@ import pytest
 from contrarec.cli import main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("after-training", "plug-in", "reports", "shift", "start")
+PAGES = ("after-training", "audit", "plug-in", "reports", "shift", "start")
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 

@@ -59,9 +59,9 @@ def _quality(audit: Audit) -> Iterator[Chart | Table]:
     shift = {info.name: info.shift for info in audit.sets}
     for metric in audit.headline:
         rows = [
-            {"method": method.label, "set": name, "shift": shift[name]} | _ends(values[metric])
+            {"method": method.label, "set": place, "shift": shift[place], **_ends(values[metric])}
             for method in audit.methods
-            for name, values in method.metrics.items()
+            for place, values in method.metrics.items()
         ]
         yield Chart(
             title=f"{metric} against shift",
