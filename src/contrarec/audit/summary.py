@@ -106,16 +106,21 @@ def _company(audit: "Audit", best: "MethodResult", unbeaten: Sequence["MethodRes
 
 def _loses_least(audit: "Audit", winner: "MethodResult", unbeaten: Sequence["MethodResult"]) -> str:
     metric, kept = audit.headline[0], _kept(audit, winner)
-    text = f"{winner.label} loses least: it keeps {_percent(kept)} of its {metric} in distribution"
     rivals = [method for method in audit.methods if method is not winner]
     if not rivals:
         return f"{winner.label} keeps {_percent(kept)} of its {metric} in distribution under shift."
-    parts = []
-    for rival in rivals:
-        found = _between(audit, winner, rival, KEPT)
-        sure = "" if found is None else f", {_sure(found)}"
-        parts.append(f"{rival.label} {_percent(_kept(audit, rival))}{sure}")
-    text += f" (the others: {'; '.join(parts)})."
+    found = {rival.label: _between(audit, winner, rival, KEPT) for rival in rivals}
+    equals = [
+        method.label for method in unbeaten if method in rivals and not _beats(found[method.label])
+    ]
+    text = f"{winner.label} loses least"
+    if equals:
+        text += f", but not significantly less than {_listed(equals)}"
+    parts = [
+        f"{rival.label} {_percent(_kept(audit, rival))}, {_sure(found[rival.label])}"
+        for rival in rivals
+    ]
+    text += f": it keeps {_percent(kept)} of its {metric} in distribution ({'; '.join(parts)})."
     ahead = [
         rival.label
         for rival in rivals
@@ -148,7 +153,7 @@ def _lists(audit: "Audit", winner: "MethodResult") -> str:
     place = audit.shifted[-1]
     parts = [
         f"{method.label} gives {_percent(method.lists[place]['head_share'])} of its places to head "
-        f"items and reaches {100 * method.lists[place]['coverage'].mean:.0f} % of the items"
+        f"items and reaches {100 * method.lists[place]['coverage'].mean:.3g} % of the items"
         for method in subjects
     ]
     truth = next(info for info in audit.sets if info.name == place)
@@ -187,7 +192,9 @@ def _percent(found: Estimate) -> str:
     return f"{100 * found.mean:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
-def _sure(found: Difference) -> str:
+def _sure(found: Difference | None) -> str:
+    if found is None:
+        return "not tested"
     p = "p < .001" if found.p_holm < 0.001 else f"p {decimal(found.p_holm, digits=3)}"
     return f"significant ({p})" if found.p_holm <= SIGNIFICANT else f"not significant ({p})"
 

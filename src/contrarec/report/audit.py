@@ -155,7 +155,7 @@ def _groups(audit: Audit) -> Iterator[Chart | Table]:
         spec={
             "facet": name("group"),
             "columns": 3,
-            "spec": {"width": 200, **_dots(metric, _names(audit))},
+            "spec": {"width": 240, **_dots(metric, _names(audit))},
         },
         rows=rows,
         note=f"Groups: {audit.definitions()['groups']}.",
@@ -271,8 +271,9 @@ def _lines(x: Spec, title: str) -> Spec:
     """Lines with bands: a line per method, bars where two bands would hide each other."""
     ends = {"y": number("low", title), "y2": {"field": "high"}}
     mean = {"y": number("mean", title)}
+    colour = name("method", legend={"symbolOpacity": 1})  # not as pale as the bands
     return {
-        "encoding": {"x": x, "color": name("method"), "tooltip": TIPS},
+        "encoding": {"x": x, "color": colour, "tooltip": TIPS},
         "layer": [
             {"mark": {"type": "area", "opacity": 0.15, "tooltip": False}, "encoding": ends},
             {"mark": {"type": "rule", "opacity": 0.6}, "encoding": ends},
