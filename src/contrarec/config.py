@@ -322,6 +322,21 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, _scalar(value)
 
 
+def to_override(key: str, value: Any) -> str:
+    """Return the text `key=value` that `parse_override` takes apart again.
+
+    >>> to_override("ks", [20]), to_override("eta", None), to_override("name", "1")
+    ('ks=20,', 'eta=none', "name='1'")
+    """
+    if isinstance(value, list | tuple):
+        parts = [to_override(key, part).partition("=")[2] for part in value]
+        return f"{key}={','.join(parts)}{',' if len(parts) == 1 else ''}"
+    if isinstance(value, str):
+        plain = value == "none" or (_scalar(value) == value and "," not in value)
+        return f"{key}={value}" if plain else f"{key}='{value}'"
+    return f"{key}={str(value).lower()}"
+
+
 def _scalar(text: str) -> Any:
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]

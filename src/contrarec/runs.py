@@ -126,6 +126,12 @@ def read_result(folder: Path) -> dict[str, Any]:
     return result
 
 
+def read_versions(folder: Path) -> dict[str, str]:
+    """Read which versions of what a run was started with."""
+    versions: dict[str, str] = read_toml(folder / _CONFIG).get("versions", {})
+    return versions
+
+
 def write_ids(path: Path, users: Vocabulary, items: Vocabulary) -> None:
     """Write both vocabularies as one Parquet table: kind, index, id and whether it is a number."""
     parts = [

@@ -81,6 +81,8 @@ class TestRefusals:
             (["evaluate", "nowhere"], "nowhere: not a run"),
             (["evaluate", "nowhere", "--k", "10,x"], "--k"),
             (["evaluate", "nowhere", "--k", "0"], "--k"),
+            (["report", "nowhere"], "nowhere: neither a run nor a comparison"),
+            (["train", "nowhere", "--track", "tensorbord"], "did you mean 'tensorboard'"),
             (["recommend", "nowhere", "--users", "1"], "nowhere: not a run"),
             (["recommend", "nowhere", "--users", "1", "--out", "r.xlsx"], ".parquet or .csv"),
             (["recommend", "nowhere", "--users", "1", "--out", "no/r.csv"], "no folder 'no'"),

@@ -13,7 +13,8 @@ from contrarec.cli.console import INTERRUPTED
 from contrarec.errors import ContrarecError
 
 _COMMANDS = (
-    "train", "evaluate", "methods", "tune", "compare", "recommend", "similar", "demo", "doctor",
+    "train", "evaluate", "methods", "tune", "compare", "report", "recommend", "similar", "demo",
+    "doctor",
 )  # fmt: skip
 """In the order of the help; each is a function of the same name in a module of the same name."""
 

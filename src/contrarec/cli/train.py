@@ -1,6 +1,7 @@
 """`contrarec train`: from a data set to a run folder."""
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from contrarec.cli.inputs import (
     load_data,
     with_valid,
 )
+from contrarec.cli.report import WithReport, check_report, report_run
 from contrarec.config import NO_BACKBONE
 from contrarec.errors import ConfigError
 
@@ -85,6 +87,19 @@ def train(
             "--resume", help="Go on with the run in that folder, as if it had never stopped."
         ),
     ] = False,
+    with_report: WithReport = False,
+    track: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Log each epoch to tensorboard or mlflow, too."),
+    ] = None,
+    track_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="A folder for TensorBoard (RUN/tensorboard if not given), an address for MLflow "
+            "(what its environment says).",
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -104,6 +119,7 @@ def train(
         from contrarec.recommender import Recommender
         from contrarec.settings import resolve_settings
         from contrarec.training.progress import progress
+        from contrarec.training.tracking import check_tracking, tracking
 
         chosen: dict[str, Any] = {
             "backbone": backbone,
@@ -113,9 +129,15 @@ def train(
             "seed": seed,
             "overrides": overrides or [],
         }
+        if track_to and not track:
+            raise ConfigError("--track-to says where --track logs to; that is missing.")
         settings = resolve_settings(**chosen)
         recommender = Recommender.from_settings(settings, device=device)
         n_threads = use_threads(threads)
+        if track:
+            check_tracking(track, track_to)
+        if with_report:
+            check_report()
         dataset = with_valid(load_data(data, user_col, item_col, time_col, weight_col))
         folder = out or Path("runs") / _default_name(dataset, settings)
         started = runs.is_started(folder)
@@ -146,9 +168,15 @@ def train(
             f"{what}, seed {settings.seed}, on {recommender.device} with {n_threads} CPU threads, "
             f"in {folder}"
         )
-        with progress(settings.training, folder=folder) as hooks:
+        with ExitStack() as stack:
+            hooks = stack.enter_context(progress(settings.training, folder=folder))
+            if track:
+                tracked = tracking(track, hooks, folder=folder, settings=settings, to=track_to)
+                hooks = stack.enter_context(tracked)
             recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
         result = recommender.result | {"threads": n_threads}
+        if with_report and result["stopped"] != "interrupted":
+            result["report"] = str(report_run(folder, recommender, dataset))
         console.finish(result, lambda: _text(result))
         if result["stopped"] == "interrupted":
             given = {
@@ -177,4 +205,5 @@ def _text(result: dict[str, Any]) -> str:
     course = f"{result['seconds']:.1f} s, {_ENDS[result['stopped']]}"
     if result["epochs"]:
         course = f"best epoch {result['best_epoch']} of {result['epochs']}, {course}"
-    return f"{result['run']}: {course}\n\n{metrics_table(result['metrics'])}"
+    text = f"{result['run']}: {course}\n\n{metrics_table(result['metrics'])}"
+    return f"{text}\n\nReport: {result['report']}" if "report" in result else text

@@ -135,10 +135,11 @@ class _Column:
 
     def _number(self, value: float) -> str:
         if isinstance(value, int):
-            return f"{value:,}" if abs(value) >= 10_000 else str(value)
-        text = f"{value:,.{self._digits}f}"
-        if value and not float(text.replace(",", "")):
-            text = f"{value:.1e}"  # small, but not nothing
+            text = f"{value:,}" if abs(value) >= 10_000 else str(value)
+        else:
+            text = f"{value:,.{self._digits}f}"
+            if value and not float(text.replace(",", "")):
+                text = f"{value:.1e}"  # small, but not nothing
         return text.replace("-", "−")
 
 
@@ -189,9 +190,12 @@ def _asset(name: str) -> str:
     return (files("contrarec.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-@cache
-def _charts_code() -> str:
-    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, in a scope of its own."""
+def load_vl_convert() -> Any:
+    """Import what holds the charts' JavaScript.
+
+    Raises:
+        BackendError: it is not installed.
+    """
     try:
         import vl_convert
     except ImportError as error:
@@ -199,7 +203,14 @@ def _charts_code() -> str:
             "reports need the package vl-convert-python: pip install 'contrarec[report]' "
             f"({error})."
         ) from error
-    return _in_script(f"(()=>{{{vl_convert.javascript_bundle()}}})();")
+    return vl_convert
+
+
+@cache
+def _charts_code() -> str:
+    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, in a scope of its own."""
+    code = load_vl_convert().javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return _in_script(f"(()=>{{{code}}})();")
 
 
 def _in_script(code: str) -> str:

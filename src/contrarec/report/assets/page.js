@@ -14,6 +14,7 @@
     },
   };
   const FONT = getComputedStyle(document.body).fontFamily;
+  const ERRORS = 1; // Vega's name for what is no mere warning
   const TABLE_ROWS = 500; // of a chart's data, shown below it
 
   const preferred = matchMedia("(prefers-color-scheme: dark)");
@@ -48,14 +49,16 @@
       axis: {
         labelColor: muted, titleColor: ink, gridColor: line, domainColor: muted, tickColor: muted,
         labelFontSize: 12, titleFontSize: 12, titleFontWeight: 600, titlePadding: 8,
-        labelLimit: narrow ? 120 : 260, titleLimit: 280,
+        labelLimit: narrow ? 120 : 260, titleLimit: narrow ? 230 : 290,
       },
+      axisX: { titleLimit: width - 100, labelSeparation: 8, labelOverlap: true },
       axisQuantitative: { tickCount: narrow ? 4 : 7 },
       header: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12 },
       legend: {
         orient: "top", columns: Math.max(1, Math.floor(width / 170)), labelLimit: 150,
         labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12,
         titleOrient: "top", gradientLength: 160, symbolStrokeWidth: 2,
+        symbolBaseFillColor: muted, symbolBaseStrokeColor: muted,
       },
       title: { color: ink, subtitleColor: muted, fontSize: 15, subtitleFontSize: 12, anchor: "start" },
     };
@@ -79,7 +82,7 @@
 
   function options(name, width) {
     return {
-      actions: false, ast: true, defaultStyle: false, renderer: "svg", logLevel: vega.Error,
+      actions: false, ast: true, defaultStyle: false, renderer: "svg", logLevel: ERRORS,
       config: config(name, width),
       tooltip: { disableDefaultStyle: true },
     };
@@ -103,9 +106,11 @@
       plot.classList.toggle("wide", plot.scrollWidth > plot.clientWidth + 1);
     }
 
-    // What is taken along is light, and says by itself what it shows.
+    // What is taken along is light, says by itself what it shows, and shows what was chosen.
     async function svg() {
-      const named = { ...sized(full, 800), title: { text: title, subtitle: lines(note, 110) } };
+      const params = full.params?.map(({ bind, ...param }) =>
+        bind?.input ? { ...param, value: drawn.view.signal(param.name) } : { bind, ...param });
+      const named = { ...sized(full, 800), params, title: { text: title, subtitle: lines(note, 110) } };
       const view = await vegaEmbed(document.createElement("div"), named, options("light", 800));
       const text = await view.view.toSVG();
       view.finalize();
