@@ -56,7 +56,7 @@ class TestPlanted:
     logits = np.log([[9.0, 1, 2, 2, 5, 9], [9, 6, 2, 1, 1, 9]]).astype(np.float32)
 
     def pairs(self) -> Pairs:
-        users = eligible_users(self.truth, self.left_out)
+        users = eligible_users(self.truth, self.left_out, self.history)
         return Pairs.draw(users, self.left_out, limit=10, seed=0)
 
     def found(self):
@@ -197,9 +197,11 @@ def test_users_are_sampled_without_replacement_by_the_seed() -> None:
         Pairs.draw(np.arange(50), history, limit=0, seed=1)
 
 
-def test_without_a_user_to_judge_by_it_says_so() -> None:
-    history = interactions([(0, 0)], 1, 2)
-    with pytest.raises(DataError, match="no user has a known false negative"):
-        eligible_users(interactions([], 1, 2), history)
-    with pytest.raises(DataError, match="no user has a known false negative"):
-        eligible_users(interactions([(0, 1)], 1, 2), history)  # no other candidate
+def test_who_can_be_judged() -> None:
+    """User 0 can be; 1 has no other candidate, 2 no false negative, 3 no training history."""
+    history = interactions([(0, 0), (1, 0), (2, 0)], 4, 3)
+    left_out = interactions([(0, 0), (1, 0), (2, 0), (1, 1)], 4, 3)
+    truth = interactions([(0, 1), (1, 2), (3, 1)], 4, 3)
+    assert eligible_users(truth, left_out, history).tolist() == [0]
+    with pytest.raises(DataError, match="no user with a training history has a known false"):
+        eligible_users(interactions([(3, 1)], 4, 3), left_out, history)

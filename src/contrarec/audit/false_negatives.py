@@ -164,21 +164,24 @@ def find_false_negatives(
     )
 
 
-def eligible_users(truth: Interactions, left_out: Interactions) -> NDArray[np.int64]:
+def eligible_users(
+    truth: Interactions, left_out: Interactions, history: Interactions
+) -> NDArray[np.int64]:
     """Return the users with a training history, a false negative and another candidate.
 
     Args:
         truth: the known false negatives.
         left_out: what is no candidate; nothing of the truth.
+        history: the training interactions.
 
     Raises:
         DataError: there is none.
     """
     n_false = truth.user_counts
     others = truth.n_items - left_out.user_counts - n_false
-    users = np.flatnonzero((n_false > 0) & (others > 0))
+    users = np.flatnonzero((history.user_counts > 0) & (n_false > 0) & (others > 0))
     if not len(users):
-        raise DataError("no user has a known false negative among the candidates.")
+        raise DataError("no user with a training history has a known false negative.")
     return users
 
 

@@ -61,7 +61,7 @@ def candidates(history: Interactions, *, limit: int, seed: int) -> Pairs:
 
 def judged(truth: Truth, *, limit: int, seed: int) -> Pairs:
     """Draw users with a known false negative, and take all candidates that can be judged."""
-    eligible = eligible_users(truth.false, truth.left_out)
+    eligible = eligible_users(truth.false, truth.left_out, truth.history)
     return Pairs.draw(eligible, truth.left_out, limit=limit, seed=seed)
 
 

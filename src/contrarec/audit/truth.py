@@ -22,6 +22,8 @@ class Truth:
     """Pairs that are liked and not in the training history."""
     left_out: Interactions
     """The training history, and held-out positives that are not among `false`."""
+    history: Interactions
+    """The training history."""
     source: str
     """Where it comes from, in words."""
 
@@ -61,7 +63,7 @@ def known_false_negatives(
     left_out = data.train
     for part in held_out:
         left_out = left_out.union(part.select(~part.isin(false)))
-    return Truth(false=false, left_out=left_out, source=source)
+    return Truth(false=false, left_out=left_out, history=data.train, source=source)
 
 
 def _read(file: Path, data: Dataset, columns: ColumnNames) -> Interactions:
