@@ -11,7 +11,7 @@ import pytest
 from contrarec.cli import main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("start", "shift", "after-training")
+PAGES = ("after-training", "plug-in", "shift", "start")
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -30,6 +30,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("workplace")
+@pytest.mark.filterwarnings("default")  # what other packages warn of is not the page's fault
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = BLOCK.findall((DOCS / f"{page}.md").read_text(encoding="utf-8"))
