@@ -17,7 +17,7 @@ from cli.tools import command
 NASTY = '<img src=x onerror="alert(1)">'
 
 
-def data(n_users: int = 24, n_items: int = 30) -> cr.Dataset:
+def data(n_users: int = 24, n_items: int = 45) -> cr.Dataset:
     """Users `u0`, `u1`, … and items `i0`, …: user u has the items whose number fits u modulo 3.
 
     The first item is called `NASTY`; `i1` has the most users.

@@ -135,7 +135,7 @@ class TestProcess:
             server.signal(signal.SIGINT)
             out, err = server.process.communicate(timeout=60)
         assert server.process.returncode == 130
-        assert (out, err) == ("", "")
+        assert (out, err.strip()) == ("", "")
 
 
 def _refused(server: Server) -> bool:

@@ -121,7 +121,7 @@ class TestAnswers:
         assert ask("GET", "/health").json()["status"] == "ok"
         assert ask("GET", "/ready").json() == {"ready": True, "run": "first"}
         info = ask("GET", "/info").json()
-        assert (info["users"], info["items"], info["method"]) == (24, 30, "infonce")
+        assert (info["users"], info["items"], info["method"]) == (24, 45, "infonce")
         assert (info["max_k"], info["similar"], info["max_popularity"]) == (40, True, 24)
         assert ask("GET", "/users", params={"prefix": "u2", "limit": 3}).json()["users"] == [
             "u2",

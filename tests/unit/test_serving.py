@@ -186,7 +186,7 @@ class TestModel:
 
     def test_excluded_items_are_a_questions_own(self, runs: Callable[[str], Path]) -> None:
         model, library = ServedModel.load(runs("infonce")), Recommender.load(runs("infonce"))
-        everything = library.recommend(["u3"], k=30)["item_id"].to_list()
+        everything = library.recommend(["u3"], k=45)["item_id"].to_list()
         unwanted = [everything[0], everything[2], "never heard of"]
         asked = [
             RecommendRequest(users=["u3", "u3"], k=3, exclude=unwanted),
@@ -216,8 +216,8 @@ class TestModel:
         model = ServedModel.load(runs("infonce"))
         answer = model.recommend([RecommendRequest(users=["u3", "nobody"], k=400)])[0]
         seen = int(data().train.user_counts[data().train.users.ids.to_list().index("u3")])
-        assert len(items(answer)) == 30 - seen
-        assert len(items(answer, 1)) == 30
+        assert len(items(answer)) == 45 - seen
+        assert len(items(answer, 1)) == 45
 
     @pytest.mark.parametrize("loss", LOSSES)
     def test_histories_of_users_never_seen(self, runs: Callable[[str], Path], loss: str) -> None:

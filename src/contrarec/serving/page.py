@@ -1,6 +1,7 @@
 """The pages for people: `/`, to look at what is recommended, and `/docs`."""
 
 import functools
+import json
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -105,9 +106,9 @@ def _table(rows: list[str]) -> str:
 
 
 def _row(name: str, kind: dict[str, Any], about: str, needed: bool) -> str:
-    default = f" = {kind['default']!r}" if "default" in kind else ""
+    default = f" = {json.dumps(kind['default'])}" if "default" in kind else ""
     limits = [f"{word} {kind[key]}" for key, word in _LIMITS.items() if key in kind]
-    said = "; ".join(filter(None, [about, "required" if needed else "", *limits]))
+    said = "; ".join(filter(None, [about.rstrip("."), "required" if needed else "", *limits]))
     return (
         f"<tr><td><code>{escape(name)}</code></td><td>{_kind(kind)}{escape(default)}</td>"
         f"<td>{escape(said)}</td></tr>"

@@ -30,12 +30,15 @@ def listen(host: str, port: int) -> socket.socket:
     """
     if not 0 <= port < 1 << 16:
         raise ConfigError(f"`port` must lie in [0, 65535], got {port}.")
+    taken = None
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         taken = socket.socket(kind, socket.SOCK_STREAM)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except (OSError, UnicodeError) as error:
+        if taken is not None:
+            taken.close()
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot listen on {host} port {port}: {why}.") from error
     return taken
@@ -65,12 +68,18 @@ def serve(
 
     SIGHUP reads the run again, where there is such a signal.
 
+    This is for the main thread of a process that ends afterwards: it ignores SIGTERM from then on,
+    which must not make a second one look like a failure.
+
     Args:
         app: made by `make_app`.
         taken: made by `listen`; closed at the end.
         on_start: called when connections are accepted.
         watch: seconds between looks at the folder of the run; 0 for none.
         grace: seconds that requests have to be finished in, at the end.
+
+    Raises:
+        KeyboardInterrupt: it was SIGINT.
     """
     app.router.lifespan_context = _lifespan(app, watch)
     config = uvicorn.Config(
@@ -82,28 +91,32 @@ def serve(
         backlog=_BACKLOG,
         timeout_graceful_shutdown=grace,
     )
-    before = signal.signal(signal.SIGTERM, _stopped)
-    try:
-        _Server(config, on_start).run(sockets=[taken])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    server = _Server(config, on_start)
+    # The server sends itself the signals again that it has stopped for; and one may come before it
+    # listens to them.
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    server.run(sockets=[taken])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if server.interrupted:
+        raise KeyboardInterrupt
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started."""
+    """Tells when it has started, and whether it was Ctrl-C that ended it."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_start = on_start
+        self.interrupted = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_start()
 
-
-def _stopped(_: int, __: FrameType | None) -> None:
-    """Do nothing: the server sends itself the signal again after a stop that was asked for."""
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.interrupted |= sig == signal.SIGINT
+        super().handle_exit(sig, frame)
 
 
 def _lifespan(app: FastAPI, watch: float) -> Callable[[Any], Any]:

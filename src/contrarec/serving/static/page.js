@@ -1,7 +1,7 @@
 "use strict";
 
 const LENGTH = 20;
-const SHORT = 10; // of a history, until more is asked for
+const SHORT = matchMedia("(max-width: 40rem)").matches ? 5 : 10; // of a history, at first
 const OPTIONS = 12;
 const WAIT = 120; // ms without a key stroke before ids are looked up
 
@@ -63,7 +63,7 @@ function row(item) {
   bar.style.setProperty("--share", `${100 * share}%`);
   const count = element("span", "count", number(item.popularity));
   count.title = "Training interactions of the item";
-  button.append(element("span", "rank", item.rank ?? ""), element("span", "id", item.item_id));
+  button.append(element("span", "rank", item.rank ?? "·"), element("span", "id", item.item_id));
   const score = element("span", "score", "score" in item ? scoreText(item.score) : "");
   score.title = "Score";
   button.append(score, bar, count);
@@ -79,8 +79,6 @@ function fill(list, items) {
   at(list).replaceChildren(...items.map(row));
 }
 
-const BARS = "Bars: training interactions of the item, on a logarithmic scale.";
-
 async function showUser(user) {
   at("status").textContent = "…";
   const [history, answer] = await Promise.all([
@@ -93,7 +91,7 @@ async function showUser(user) {
   const { items, source } = answer.results[0];
   const listed = history.items.length < history.total ? `, the ${history.items.length} most popular` : "";
   at("history-note").textContent = history.total
-    ? `${plural(history.total, "item")}${listed}. ${BARS}`
+    ? `${plural(history.total, "item")}${listed}.`
     : "Training has not seen this user.";
   const more = at("more");
   more.hidden = history.items.length <= SHORT;
