@@ -20,6 +20,8 @@ Arrays = dict[str, NDArray[Any]]
 
 FORMAT = "contrarec-vectors-1"
 _TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8"}
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError)
+"""What comes of reading something else."""
 
 
 def write_vectors(path: Path, arrays: Mapping[str, NDArray[np.float32]], model: str) -> None:
@@ -53,21 +55,17 @@ def map_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
     Raises:
         DataError: it is missing, cut off, or no such file.
     """
+    header, start = _header(path)
+    about = header.pop("__metadata__", {})
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        raw = np.memmap(path, np.uint8, "r")[8 + size :]
-        about = header.pop("__metadata__", {})
+        raw = np.memmap(path, np.uint8, "r")[start:]
         arrays = {
             name: raw[slice(*entry["data_offsets"])]
             .view(_TYPES[entry["dtype"]])
             .reshape(entry["shape"])
             for name, entry in header.items()
         }
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+    except (OSError, *_DAMAGE) as error:
         raise DataError(f"{path}: damaged or not a safetensors file ({error}).") from error
     return arrays, about
 
@@ -78,5 +76,20 @@ def checksum(path: Path) -> str:
     Raises:
         DataError: there is no such file, or it has none.
     """
-    _, about = map_arrays(path)
-    return about.get("sha256", "")
+    header, _ = _header(path)
+    checked: str = header.get("__metadata__", {}).get("sha256", "")
+    return checked
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Read the header of a safetensors file, and where the tensors start."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+            header.get("__metadata__")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    except _DAMAGE as error:
+        raise DataError(f"{path}: damaged or not a safetensors file ({error}).") from error
+    return header, 8 + size
