@@ -25,7 +25,7 @@ def test_honest_when_nothing_is_significant() -> None:
     assert text.count("no difference between the methods is significant there") == 2
     assert "Under shift (mean of g2, uniform), advinfonce has the highest recall@20, .1800" in text
     assert "advinfonce loses least, but not significantly less than infonce: it keeps 64 %" in text
-    assert "infonce 50 % [10, 90], not significant (p 1.000)" in text
+    assert "infonce 50 % [10, 90], not significant (corrected p 1.000)" in text
     assert (
         "Its cost in distribution is within chance: .0200 [.0050, .0350] of recall@20 below" in text
     )
@@ -39,7 +39,7 @@ def test_what_is_significant_is_called_so() -> None:
     text = " ".join(summarise(audit([A, B], sure)))
     assert ".1800 [.1700, .1900], significantly above every other method." in text
     assert "advinfonce loses least: it keeps 64 % [10, 90] of its recall@20 in dist" in text
-    assert "(infonce 50 % [10, 90], significant (p .004))" in text
+    assert "(infonce 50 % [10, 90], significant (corrected p .004))" in text
     assert "Its cost in distribution: .0200 [.0050, .0350] of recall@20 below infonce, sign" in text
 
 

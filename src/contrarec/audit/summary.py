@@ -196,7 +196,8 @@ def _sure(found: Difference | None) -> str:
     if found is None:
         return "not tested"
     p = "p < .001" if found.p_holm < 0.001 else f"p {decimal(found.p_holm, digits=3)}"
-    return f"significant ({p})" if found.p_holm <= SIGNIFICANT else f"not significant ({p})"
+    word = "significant" if found.p_holm <= SIGNIFICANT else "not significant"
+    return f"{word} (corrected {p})"
 
 
 def _listed(names: Sequence[str]) -> str:
