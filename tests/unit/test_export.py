@@ -104,6 +104,13 @@ def test_a_missing_package_is_named() -> None:
 
 @pytest.mark.skipif(find_spec("faiss") is None, reason="faiss is not installed")
 class TestFaiss:
+    @pytest.fixture(autouse=True)
+    def _one_thread(self) -> None:
+        """FAISS has threads of its own, which wait by spinning."""
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_recall_beside_it_is_its_recall(self, tmp_path: Path, kind: str) -> None:
         import faiss

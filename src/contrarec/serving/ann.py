@@ -75,7 +75,7 @@ def build(faiss: Any, vectors: NDArray[np.float32], kind: str) -> Any:
             raise ConfigError(f"`kind` must be 'flat' or 'hnsw' below {_CODES} items, got 'ivfpq'.")
         cells = max(1, min(int(4 * math.sqrt(n_items)), n_items // _POINTS))
         parts = next(size for size in range(max(1, dim // 2), 0, -1) if dim % size == 0)
-        text = f"IVF{cells},PQ{parts}"
+        text = f"IVF{cells},PQ{parts}np"  # np: codes are not reordered for a filter unused here
         index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
         for training in (index.cp, index.pq.cp):
             training.min_points_per_centroid = 1  # a small catalogue is the user's own choice
