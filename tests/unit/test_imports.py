@@ -29,7 +29,7 @@ LAYERS = (
     {"fitted", "model"},
     {"recommender"},
     {"comparison"},
-    {"audit", "serving", "tuning"},
+    {"audit", "distributed", "serving", "tuning"},
     {"report"},
     {"cli", "integrations"},
 )

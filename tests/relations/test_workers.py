@@ -1,0 +1,110 @@
+"""Several workers take the course of a single one: losses, weights, metrics, KL, resumption."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from contrarec import Dataset, Recommender
+from contrarec.data.blocks import block_of, cut_points, slice_dataset
+from contrarec.distributed import join_weights
+from contrarec.settings import resolve_settings
+from contrarec.training.loop import evaluate_sets
+from contrarec.training.metrics_log import read_log
+from workers import Crew, train_one
+
+SETTINGS = {
+    "dim": 8, "batch_size": 48, "n_neg": 4, "lr": 0.01, "l2": 0.01, "eval_every": 5,
+    "epochs": 10, "patience": 100, "ks": (5, 10), "monitor": "recall@10", "checkpoint_seconds": 1e6,
+}  # fmt: skip
+ADVERSARY = {"adv_interval": 3, "adv_lr": 0.01, "adv_dim": 8, "adv_l2": 0.01}
+
+
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory):
+    crew = Crew(tmp_path_factory.mktemp("crew"))
+    yield crew
+    crew.close()
+
+
+@cache
+def tastes():
+    """40 users with 2 to 12 items of their taste each, and some that only a test set knows."""
+    rng = np.random.default_rng(0)
+    rows = {part: [] for part in "tvo"}
+    for user in range(40):
+        taste = np.arange(user % 2, 30, 2)
+        items = rng.permutation(taste)[: 2 + rng.integers(10)]
+        rows["t" if user % 9 else "o"] += [(user, item) for item in items[1:]]
+        rows["v" if user % 3 else "o"].append((user, items[0]))
+    train, valid, other = (
+        pl.DataFrame(part, schema=["user", "item"], orient="row") for part in rows.values()
+    )
+    return Dataset.from_parts(
+        train=train, valid=valid, tests={"other": other}, user="user", item="item", name="tastes"
+    )
+
+
+def blocks(data, n_workers):
+    cuts = cut_points(data.train.user_counts, n_workers)
+    pairs = zip(cuts[:-1], cuts[1:], strict=True)
+    return [(slice_dataset(data, a, b), block_of(data.train, int(a))) for a, b in pairs]
+
+
+def train(crew, settings, n_workers, **options):
+    answers = crew.run(train_one, n_workers, settings, blocks(tastes(), n_workers), **options)
+    weights, metrics, outcomes = zip(*answers, strict=True)
+    copies = [name for name in weights[0] if "user" not in name]
+    for other in weights[1:]:  # the copies of what all have never drift apart
+        assert all(torch.equal(weights[0][name], other[name]) for name in copies)
+    assert all(other == metrics[0] for other in metrics)
+    return join_weights(weights), metrics[0], outcomes[0]
+
+
+def settings_of(backbone, loss, **more):
+    extra = ADVERSARY if loss.startswith("adv") and "closed" not in loss else {}
+    overrides = SETTINGS | extra | more
+    return resolve_settings(backbone=backbone, loss=loss, overrides=overrides, seed=3)
+
+
+@cache
+def alone(settings, folder):
+    recommender = Recommender.from_settings(settings, device="cpu").fit(tastes(), out=folder)
+    return recommender._trained().weights(), recommender.result["metrics"]
+
+
+CASES = [
+    ("mf", "infonce", {}),
+    ("mf", "advinfonce", {}),
+    ("mf", "advinfonce-budget", {"optimizer": "lazy_adam", "adv_optimizer": "lazy_adam"}),
+    ("mf", "bpr", {"positives": "user", "fidelity": "published"}),
+    ("lightgcn", "advinfonce", {"n_layers": 2}),
+    ("lightgcn", "infonce", {"n_layers": 3, "ego_weight": 0.3}),
+]
+
+
+@pytest.mark.parametrize(("backbone", "loss", "more"), CASES)
+@pytest.mark.parametrize("n_workers", [1, 2, 4])
+def test_the_course_is_that_of_one(crew, tmp_path, backbone, loss, more, n_workers):
+    settings = settings_of(backbone, loss, **more)
+    kept = tmp_path.parent / f"alone-{backbone}-{loss}"
+    weights, metrics = alone(settings, kept)
+    choice = "rows" if n_workers == 2 else "auto"
+    found, measured, outcome = train(crew, settings, n_workers, folder=tmp_path, choice=choice)
+    theirs, ours = (read_log(folder / "metrics.jsonl") for folder in (kept, tmp_path))
+    assert len(ours) == len(theirs) == 10  # of 5 steps each
+    for one, several in zip(theirs, ours, strict=True):
+        assert several["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert several.get("adversary_loss") == pytest.approx(one.get("adversary_loss"), rel=1e-5)
+        assert several.get("kl") == pytest.approx(one.get("kl"), rel=1e-3, abs=1e-9)
+        assert len(several["workers"]["communicating"]) == n_workers
+    assert any("kl" in line for line in ours) == loss.startswith("adv")
+    assert found.keys() == weights.keys()
+    for name, table in weights.items():
+        torch.testing.assert_close(found[name], table, rtol=1e-3, atol=2e-5, msg=name)
+    assert {name: pytest.approx(m) for name, m in metrics.items()} == measured
+    assert outcome.epochs == 10
