@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SIZES = (1, 2, 4)
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which a test gives up on its workers, on a machine however busy."""
 
 

@@ -73,7 +73,12 @@ class _Average(torch.autograd.Function):
         layer_zero: bool,
         exchange: Exchange,
     ) -> Tables:
-        ctx.graph, ctx.n_layers, ctx.layer_zero, ctx.exchange = graph, n_layers, layer_zero, exchange
+        ctx.graph, ctx.n_layers, ctx.layer_zero, ctx.exchange = (
+            graph,
+            n_layers,
+            layer_zero,
+            exchange,
+        )
         own, others = _horner(graph, users, items, n_layers, layer_zero, exchange)
         return own, exchange.add_up(others) + layer_zero * items / (n_layers + layer_zero)
 

@@ -104,9 +104,7 @@ class Workers(Team):
             sums[1:] = [found.per_user[name].sum() for name in names]
         n_users, *totals = self.total(torch.from_numpy(sums).to(self._device)).tolist()
         if not n_users:
-            raise DataError(
-                f"test set `{test.name}` must have a user with a positive, got none."
-            )
+            raise DataError(f"test set `{test.name}` must have a user with a positive, got none.")
         return {name: value / n_users for name, value in zip(names, totals, strict=True)}
 
     def checkpoint(
@@ -118,9 +116,7 @@ class Workers(Team):
         identity: dict[str, Any],
     ) -> Checkpoint:
         """Return where this worker's part of a checkpoint goes."""
-        return PartCheckpoint(
-            folder, backbone, loss, optimizer, identity, exchange=self._exchange
-        )
+        return PartCheckpoint(folder, backbone, loss, optimizer, identity, exchange=self._exchange)
 
     def account(self) -> dict[str, Any]:
         """Return rows a second and share of time in exchanges, of each worker since last time."""
