@@ -1,6 +1,7 @@
 """Several workers take the course of a single one: losses, weights, metrics, KL, resumption."""
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -48,7 +49,7 @@ def tastes():
 
 def blocks(data, n_workers):
     cuts = cut_points(data.train.user_counts, n_workers)
-    pairs = zip(cuts[:-1], cuts[1:], strict=True)
+    pairs = pairwise(cuts)
     return [(slice_dataset(data, a, b), block_of(data.train, int(a))) for a, b in pairs]
 
 

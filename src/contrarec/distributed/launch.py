@@ -50,13 +50,22 @@ class Launch:
     """Seconds that the other workers wait for one that hangs."""
 
 
-def load_ray() -> Any:
+def load_ray(*, local: bool) -> Any:
     """Import Ray with its training library.
+
+    Args:
+        local: whether everything will run on this machine; Ray and gloo then keep to the loopback
+            address, and workers to the priority of this process.
 
     Raises:
         BackendError: it is not installed.
     """
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    wanted = {"RAY_TRAIN_V2_ENABLED": "1"}
+    if local:  # the second is what Ray asks on any system, whatever its name says
+        wanted |= {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        wanted |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    for name, value in wanted.items():  # before Ray is imported, which reads them
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.train.torch
@@ -96,7 +105,7 @@ def train_together(
     """
     check_divisible(settings, launch.workers)
     check_histories(data)
-    ray, folder = load_ray(), folder.resolve()
+    ray, folder = load_ray(local=launch.address is None), folder.resolve()
     about = runs.RunData(
         name=data.name, path=data.path, fingerprint=data.fingerprint(), frame=data.frame
     )
@@ -175,8 +184,6 @@ def _connect(ray: Any, launch: Launch) -> None:
         return
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     _require(launch, "CPU", launch.workers * launch.threads, cpus)  # before it takes seconds
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     ray.init(
         address="local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1",
         **quiet,
@@ -200,6 +207,8 @@ def _run(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     own = folder / "state" / "ray"
+    # a worker that hangs answers neither the others nor Ray
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(launch.timeout)
     resources = {"CPU": float(launch.threads)} | ({"GPU": 1.0} if on_gpu else {})
     trainer = TorchTrainer(
         work,

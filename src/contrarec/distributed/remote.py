@@ -1,6 +1,8 @@
 """What Ray runs on each worker: read a block, train it, write what came out."""
 
 import json
+import os
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,11 @@ FAILED, OUTCOME = "failed.json", "outcome.json"
 def part_weights(folder: Path, rank: int) -> Path:
     """Return where a worker's weights go."""
     return folder / "state" / "parts" / f"part-{rank:05d}.safetensors"
+
+
+def whereabouts(folder: Path, rank: int) -> Path:
+    """Return the file that says on which host and as which process a worker runs."""
+    return folder / "state" / f"worker-{rank:05d}.json"
 
 
 def work(config: dict[str, Any]) -> None:
@@ -39,6 +46,8 @@ def work(config: dict[str, Any]) -> None:
         return
     set_threads(config["threads"])
     rank = dist.get_rank()
+    about = {"host": socket.gethostname(), "pid": os.getpid()}
+    write_text(whereabouts(folder, rank), json.dumps(about) + "\n")
     device = get_device() if dist.get_backend() == "nccl" else torch.device("cpu")
     settings = Settings.from_toml(config["settings"])
     try:

@@ -5,6 +5,7 @@ the columns `user` and `item`; so has every other part of the data set.
 """
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def write_blocks(folder: Path, data: Dataset, n_workers: int) -> None:
     """
     cuts = cut_points(data.train.user_counts, n_workers)
     shutil.rmtree(folder, ignore_errors=True)
-    for rank, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for rank, (first, last) in enumerate(pairwise(cuts)):
         part = folder / f"part-{rank:05d}"
         part.mkdir(parents=True)
         for name, log in data.parts.items():
