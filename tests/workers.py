@@ -1,15 +1,53 @@
-"""Four processes on the loopback address that tests have functions run in, started once."""
+"""Four processes on the loopback address that tests have functions run in, and what they train."""
 
 import multiprocessing
 import os
 import traceback
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import polars as pl
+
+from contrarec import Dataset
+from contrarec.settings import Settings, resolve_settings
 
 SIZES = (1, 2, 4)
 PATIENCE = 180.0
 """Seconds after which a test gives up on its workers, on a machine however busy."""
+
+
+SETTINGS = {
+    "dim": 8, "batch_size": 48, "n_neg": 4, "lr": 0.01, "l2": 0.01, "eval_every": 5,
+    "epochs": 10, "patience": 100, "ks": (5, 10), "monitor": "recall@10", "checkpoint_seconds": 1e6,
+}  # fmt: skip
+ADVERSARY = {"adv_interval": 3, "adv_lr": 0.01, "adv_dim": 8, "adv_l2": 0.01}
+
+
+@cache
+def tastes() -> Dataset:
+    """40 users with 2 to 12 items of their taste each, and some that only a test set knows."""
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[Any]] = {part: [] for part in "tvo"}
+    for user in range(40):
+        taste = np.arange(user % 2, 30, 2)
+        items = rng.permutation(taste)[: 2 + rng.integers(10)]
+        rows["t" if user % 9 else "o"] += [(user, item) for item in items[1:]]
+        rows["v" if user % 3 else "o"].append((user, items[0]))
+    train, valid, other = (
+        pl.DataFrame(part, schema=["user", "item"], orient="row") for part in rows.values()
+    )
+    return Dataset.from_parts(
+        train=train, valid=valid, tests={"other": other}, user="user", item="item", name="tastes"
+    )
+
+
+def settings_of(backbone: str, loss: str, **more: Any) -> Settings:
+    extra = ADVERSARY if loss.startswith("adv") and "closed" not in loss else {}
+    overrides = SETTINGS | extra | more
+    return resolve_settings(backbone=backbone, loss=loss, overrides=overrides, seed=3)
 
 
 class Crew:

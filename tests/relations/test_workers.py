@@ -3,23 +3,14 @@
 from functools import cache
 from itertools import pairwise
 
-import numpy as np
-import polars as pl
 import pytest
 import torch
 
-from contrarec import Dataset, Recommender
+from contrarec import Recommender
 from contrarec.data.blocks import block_of, cut_points, slice_dataset
 from contrarec.distributed import join_weights
-from contrarec.settings import resolve_settings
 from contrarec.training.metrics_log import read_log
-from workers import Crew, train_one
-
-SETTINGS = {
-    "dim": 8, "batch_size": 48, "n_neg": 4, "lr": 0.01, "l2": 0.01, "eval_every": 5,
-    "epochs": 10, "patience": 100, "ks": (5, 10), "monitor": "recall@10", "checkpoint_seconds": 1e6,
-}  # fmt: skip
-ADVERSARY = {"adv_interval": 3, "adv_lr": 0.01, "adv_dim": 8, "adv_l2": 0.01}
+from workers import Crew, settings_of, tastes, train_one
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +18,6 @@ def crew(tmp_path_factory):
     crew = Crew(tmp_path_factory.mktemp("crew"))
     yield crew
     crew.close()
-
-
-@cache
-def tastes():
-    """40 users with 2 to 12 items of their taste each, and some that only a test set knows."""
-    rng = np.random.default_rng(0)
-    rows = {part: [] for part in "tvo"}
-    for user in range(40):
-        taste = np.arange(user % 2, 30, 2)
-        items = rng.permutation(taste)[: 2 + rng.integers(10)]
-        rows["t" if user % 9 else "o"] += [(user, item) for item in items[1:]]
-        rows["v" if user % 3 else "o"].append((user, items[0]))
-    train, valid, other = (
-        pl.DataFrame(part, schema=["user", "item"], orient="row") for part in rows.values()
-    )
-    return Dataset.from_parts(
-        train=train, valid=valid, tests={"other": other}, user="user", item="item", name="tastes"
-    )
 
 
 def blocks(data, n_workers):
@@ -61,12 +34,6 @@ def train(crew, settings, n_workers, **options):
         assert all(torch.equal(weights[0][name], other[name]) for name in copies)
     assert all(other == metrics[0] for other in metrics)
     return join_weights(weights), metrics[0], outcomes[0]
-
-
-def settings_of(backbone, loss, **more):
-    extra = ADVERSARY if loss.startswith("adv") and "closed" not in loss else {}
-    overrides = SETTINGS | extra | more
-    return resolve_settings(backbone=backbone, loss=loss, overrides=overrides, seed=3)
 
 
 @cache
