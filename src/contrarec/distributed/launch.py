@@ -128,7 +128,7 @@ def train_together(
     weights = join_weights(
         [load_tensors(part_weights(folder, rank))[0] for rank in range(launch.workers)]
     )
-    result = {
+    result: dict[str, Any] = {
         "run": str(folder),
         "data": data.name,
         "backbone": settings.backbone.name,

@@ -43,10 +43,11 @@ class DividedLightGCN(LightGCN):
         self._exchange = exchange
         degrees = torch.from_numpy(block.item_counts).double()
         own = torch.from_numpy(train.user_counts).double()
-        users = torch.repeat_interleave(torch.arange(train.n_users), self.user_indptr.diff())
-        items = torch.repeat_interleave(torch.arange(train.n_items), self.item_indptr.diff())
-        self.user_weights = (own[users] * degrees[self.user_items.long()]).rsqrt().float()
-        self.item_weights = (own[self.item_users.long()] * degrees[items]).rsqrt().float()
+        graph = self.graph
+        users = torch.repeat_interleave(torch.arange(train.n_users), graph.user_indptr.diff())
+        items = torch.repeat_interleave(torch.arange(train.n_items), graph.item_indptr.diff())
+        self.user_weights = (own[users] * degrees[graph.user_items.long()]).rsqrt().float()
+        self.item_weights = (own[graph.item_users.long()] * degrees[items]).rsqrt().float()
 
     def forward(self, tables: Tables | None = None, graph: BipartiteGraph | None = None) -> Tables:
         """Return the mean of the layers 0 to `n_layers`, as `LightGCN` does."""

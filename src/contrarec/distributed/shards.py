@@ -73,7 +73,8 @@ def read_block(folder: Path, rank: int) -> tuple[Dataset, Block]:
 
     excluded = None
     if "candidates" in tensors:
-        excluded = np.setdiff1d(np.arange(n_items), tensors["candidates"].numpy())
+        others = np.setdiff1d(np.arange(n_items), tensors["candidates"].numpy())
+        excluded = pl.Series(others)
     held_out = {part_name: read(part_name) for part_name in sets}
     data = Dataset.from_parts(
         train=read("train"), valid=held_out.pop("valid", None), tests=held_out,
