@@ -8,7 +8,6 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from contrarec.backbones import MF, Backbone
 from contrarec.data.blocks import Block
@@ -64,7 +63,7 @@ def build_block(
 
 
 @torch.no_grad()
-def fill_rows(table: nn.Parameter, n_rows: int, first: int, generator: torch.Generator) -> None:
+def fill_rows(table: torch.Tensor, n_rows: int, first: int, generator: torch.Generator) -> None:
     """Fill a table with its rows of a larger one that is drawn Xavier-normal.
 
     Args:
