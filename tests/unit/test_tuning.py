@@ -379,6 +379,13 @@ def test_other_data_are_refused_and_fewer_trials_are_the_first_of_many(
     assert found.findings[0].valid == max(trial[3] for trial in first)
 
 
+def test_a_search_with_choices_goes_on(tmp_path: Path) -> None:
+    assert any(isinstance(part, Choice) for part in search_space("advinfonce-closed").values())
+    for trials in (1, 2):
+        found = tune(toy_data(), ["advinfonce-closed"], trials=trials, out=tmp_path, overrides=FAST)
+        assert found.findings[0].trials == trials
+
+
 def test_a_row_has_what_was_searched_and_what_is_no_default() -> None:
     settings = resolve_settings(loss="infonce-kneg", overrides={"epochs": 7, "tau": 0.1})
     finding = Finding(

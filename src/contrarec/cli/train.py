@@ -27,7 +27,6 @@ from contrarec.cli.inputs import (
     with_valid,
 )
 from contrarec.cli.report import WithReport, check_report, report_run
-from contrarec.config import NO_BACKBONE
 from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -135,6 +134,7 @@ def train(
     """
     with output(as_json) as console:
         from contrarec import runs
+        from contrarec.config import NO_BACKBONE
         from contrarec.recommender import Recommender
         from contrarec.settings import resolve_settings
         from contrarec.training.progress import progress
