@@ -1,6 +1,7 @@
 """What mkdocs calls while it builds: puts the documents of the root folder into pages."""
 
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,14 @@ def _link(found: re.Match[str]) -> str:
     if target.startswith("docs/"):
         return found[0].replace("](docs/", "](")
     return f"[{text}]({_PAGES[target]})" if target in _PAGES else text
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Replace formulas by MathML, which browsers show without a script."""
+    from latex2mathml.converter import convert
+
+    def mathml(found: re.Match[str]) -> str:
+        return convert(unescape(found[2]), display="block" if found[1] == "[" else "inline")
+
+    pattern = r'<(?:span|div) class="arithmatex">\\([\[(])(.+?)\\[\])]</(?:span|div)>'
+    return re.sub(pattern, mathml, html, flags=re.S)

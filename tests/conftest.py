@@ -17,6 +17,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from contrarec.kernels.dispatch import set_threads
+from postgres import pgvector_uri, postgres_uri  # noqa: F401 (fixtures)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrarec import losses
-    from contrarec.data import splits, synthetic
+    from contrarec.audit.plan import AuditConfig
+    from contrarec.audit.run import audit_log, audit_runs
+    from contrarec.data import catalog, cleaning, splits, synthetic
     from contrarec.data.dataset import Dataset, TestSet
     from contrarec.data.interactions import Interactions
     from contrarec.evaluation.protocol import evaluate
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AuditConfig",
     "Dataset",
     "Interactions",
     "Recommender",
     "TestSet",
     "__version__",
+    "audit_log",
+    "audit_runs",
+    "catalog",
+    "cleaning",
     "evaluate",
     "losses",
     "set_threads",
@@ -32,10 +39,15 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AuditConfig": "contrarec.audit.plan",
     "Dataset": "contrarec.data.dataset",
     "Interactions": "contrarec.data.interactions",
     "Recommender": "contrarec.recommender",
     "TestSet": "contrarec.data.dataset",
+    "audit_log": "contrarec.audit.run",
+    "audit_runs": "contrarec.audit.run",
+    "catalog": "contrarec.data.catalog",
+    "cleaning": "contrarec.data.cleaning",
     "evaluate": "contrarec.evaluation.protocol",
     "losses": "contrarec.losses",
     "set_threads": "contrarec.kernels.dispatch",

@@ -24,6 +24,9 @@ OptimizerName = Literal["auto", "adam", "lazy_adam"]
 NO_BACKBONE = "none"
 """What stands in the place of a backbone's name where there is none."""
 
+FROM_FEATURES = "alpharec"
+"""The backbone that is made from given vectors of items."""
+
 ALIASES = {
     "Ks": "ks",
     "embed_size": "dim",
@@ -52,12 +55,22 @@ class BackboneConfig:
     """Graph layers; a backbone without a graph (`mf`) has none and does not look at it."""
     ego_weight: float | None = None
     """Share of layer 0 in the output, the rest being the mean of the other layers. None is the
-    backbone's own: that of every layer in `lightgcn`, 0.2 in `lightgcn++` (published 0.1 to 0.5).
+    backbone's own: that of every layer, but 0.2 in `lightgcn++` (published 0.1 to 0.5).
     0 leaves layer 0 out, which some graph losses stand for."""
     degree_exponent: float = 0.6
     """`lightgcn++`: what is divided by is a node's own degree to the power of this."""
     neighbour_exponent: float = -0.1
     """`lightgcn++`: likewise for its neighbours' degrees; below 0 the popular ones count more."""
+    features: str = ""
+    """`alpharec`, which has to have it: a file of item vectors, `.npy` or `.parquet`; see
+    `contrarec.data.features`."""
+    feature_ids: str = ""
+    """`alpharec`: the item ids of a `.npy` file's rows, one a line. If empty, the text file beside
+    it: `items.txt` for `items.npy`."""
+    map: Literal["mlp", "linear"] = "mlp"
+    """`alpharec`: what turns an item's given vector into one of length `dim`."""
+    hidden: int | None = None
+    """`alpharec`: width of the hidden layer of `mlp`; none: half of that of the given vectors."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -68,6 +81,13 @@ class BackboneConfig:
         for name in ("degree_exponent", "neighbour_exponent"):
             value = getattr(self, name)
             require(math.isfinite(value), name, "be finite", value)
+        given = self.name == FROM_FEATURES
+        rule = f"name a file of item vectors with the backbone {self.name!r}"
+        require(bool(self.features) or not given, "features", rule, self.features)
+        for name in ("features", "feature_ids"):
+            value, rule = getattr(self, name), f"be left out with the backbone {self.name!r}"
+            require(given or not value, name, rule, value)
+        require(self.hidden is None or self.hidden >= 1, "hidden", "be at least 1", self.hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +102,22 @@ class TrainingConfig:
     lr: float = 1e-3
     """Learning rate of Adam."""
     optimizer: OptimizerName = "auto"
-    """`adam`; `lazy_adam`, which moves only the rows that a batch touched (not for a graph
-    backbone, whose gradient reaches every row); or `auto`: lazy from 200,000 users and items on,
-    where Adam would spend most of a step on rows without a gradient."""
+    """`adam`; `lazy_adam`, which moves only the rows that a batch touched (for `mf` alone: the
+    gradient of the other backbones reaches every row); or `auto`: lazy from 200,000 users and items
+    on, where Adam would spend most of a step on rows without a gradient."""
     batch_size: int = 2048
     """Positives a step."""
     negatives: Literal["sampled", "in_batch", "all"] = "sampled"
-    """`sampled`: `n_neg` a positive, uniform over the items outside the user's history.
+    """`sampled`: `n_neg` a positive, uniform over the items outside the user's history (with
+    `alpharec` only over those that somebody has had, which holds for `all`, too).
     `in_batch`: the positives of the batch's other rows, weighed by one over how often they come up
     (logQ). `all`: every item, for small catalogues. Both leave out the user's history, need a loss
     that weighs negatives, look at no `n_neg`, and put users and positives alone under L2."""
     n_neg: int = 64
     """Negatives a positive, with `sampled` ones."""
     l2: float = 1e-5
-    """Weight of `½ ‖·‖²` of the batch's layer-0 vectors, per row of the batch."""
+    """Weight of `½ ‖·‖²` of the batch's layer-0 vectors, per row of the batch; of the weights of
+    the map with `alpharec`, which learns no vectors."""
     epochs: int = 1000
     """Passes over the training interactions at most."""
     eval_every: int = 5
@@ -320,6 +342,21 @@ def parse_override(text: str) -> tuple[str, Any]:
     if "," in value and value[0] not in "'\"":
         return key, [_scalar(part.strip()) for part in value.removesuffix(",").split(",")]
     return key, _scalar(value)
+
+
+def to_override(key: str, value: Any) -> str:
+    """Return the text `key=value` that `parse_override` takes apart again.
+
+    >>> to_override("ks", [20]), to_override("eta", None), to_override("name", "1")
+    ('ks=20,', 'eta=none', "name='1'")
+    """
+    if isinstance(value, list | tuple):
+        parts = [to_override(key, part).partition("=")[2] for part in value]
+        return f"{key}={','.join(parts)}{',' if len(parts) == 1 else ''}"
+    if isinstance(value, str):
+        plain = value == "none" or (_scalar(value) == value and "," not in value)
+        return f"{key}={value}" if plain else f"{key}='{value}'"
+    return f"{key}={str(value).lower()}"
 
 
 def _scalar(text: str) -> Any:

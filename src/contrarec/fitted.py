@@ -62,6 +62,9 @@ class FittedModel:
         """Return the scorer of all items for the model's users."""
         return self._fitted().scorer()
 
+    def vectors(self) -> None:
+        """Return None: a baseline's scores are no dot products of two tables."""
+
     def similar(self) -> Scorer:
         """Return the scorer of all items for an item."""
         return self._fitted().similar()

@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-_STEPS = 8
+STEPS = 8
+"""Of the way from the first step to the fixed point."""
 _BLOCK_BYTES = 16 << 20  # of scores in memory at a time
 
 
@@ -52,7 +53,7 @@ def _settle(
     users: torch.Tensor, liked: torch.Tensor, vectors: torch.Tensor, tau: float
 ) -> torch.Tensor:
     """Move unit vectors `[b, dim]` towards the fixed point of their own gradient."""
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         offered = torch.softmax(users @ vectors.T / tau, dim=1) @ vectors  # [b, dim]
         users = F.normalize(2 * users + F.normalize(liked - offered))
     return users

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from contrarec.backbones import build_backbone
+from contrarec.backbones import Backbone, build_backbone
 from contrarec.data.dataset import TestSet
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import BackendError, ConfigError, DataError
 from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.foldin import fold_in_vectors
-from contrarec.losses import History, resolve_loss
+from contrarec.losses import History, Loss, resolve_loss
 from contrarec.settings import Settings
 from contrarec.tensorfile import pack, unpack
 from contrarec.training.loop import model_scorer
@@ -28,12 +28,20 @@ class Model:
         settings: what to build.
         history: training interactions; their vocabularies are the model's.
         device: where the weights live.
+        features: `[n_items, width]`, given vectors of the items; None where the backbone takes none
+            or weights are going to be restored.
     """
 
-    def __init__(self, settings: Settings, history: Interactions, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        history: Interactions,
+        device: torch.device,
+        features: np.ndarray | None = None,
+    ) -> None:
         self.history = history
         generator = torch.Generator().manual_seed(settings.seed)
-        backbone = build_backbone(settings.backbone, history, generator)
+        backbone = build_backbone(settings.backbone, history, generator, features)
         loss = resolve_loss(settings.loss_name).loss(
             settings.loss,
             n_users=history.n_users,
@@ -71,6 +79,19 @@ class Model:
         """Return the item vectors at length 1, `[n_items, dim]`."""
         return F.normalize(self.backbone()[1])
 
+    @torch.no_grad()
+    def vectors(self) -> dict[str, np.ndarray]:
+        """Return what ranks without a model: `users`, `items` and, for neighbours, `units`.
+
+        `users` and `items` are those whose dot products are the scores; `units` are the items'
+        vectors at length 1, left out where they are `items` at length 1 anyhow.
+        """
+        users, items = self.backbone()
+        final = dict(zip(("users", "items"), self.loss.final_vectors(users, items), strict=True))
+        if type(self.loss).final_vectors is not Loss.final_vectors:
+            final["units"] = F.normalize(items)
+        return {name: table.float().cpu().numpy() for name, table in final.items()}
+
     def similar(self) -> Scorer:
         """Return the scorer of all items for an item, by the cosine of their vectors."""
         vectors = self.unit_item_vectors()
@@ -86,16 +107,21 @@ class Model:
         vectors = self.backbone()[1]
         on_cpu = vectors.cpu()
         loss, cosine = self.loss, self.cosine  # not the users' vectors, which are not needed
+        own = None  # only a backbone that folds in by itself has to stay in memory
+        if type(self.backbone).fold_in is not Backbone.fold_in:
+            own = self.backbone.fold_in
 
         @torch.no_grad()
         def fold_in(history: Interactions) -> Scorer:
-            users = fold_in_vectors(
-                on_cpu,
-                torch.from_numpy(history.indptr),
-                torch.from_numpy(history.indices).long(),
-                cosine=cosine,
-                tau=getattr(loss.config, "tau", None),
-            )
+            users = own(history) if own else None
+            if users is None:
+                users = fold_in_vectors(
+                    on_cpu,
+                    torch.from_numpy(history.indptr),
+                    torch.from_numpy(history.indices).long(),
+                    cosine=cosine,
+                    tau=getattr(loss.config, "tau", None),
+                )
             return dot_scorer(*loss.final_vectors(users.to(vectors.device), vectors))
 
         return fold_in

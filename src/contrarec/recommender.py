@@ -1,7 +1,9 @@
 """`Recommender`: from an interaction log to recommendations by the user's own ids."""
 
+import math
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,9 +12,12 @@ import polars as pl
 import torch
 
 from contrarec import runs
+from contrarec.answers import Answers
 from contrarec.backbones import BACKBONES
 from contrarec.baselines import BASELINES
+from contrarec.config import BackboneConfig
 from contrarec.data.dataset import Dataset
+from contrarec.data.features import ItemFeatures, read_features
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError, unknown
@@ -20,12 +25,13 @@ from contrarec.evaluation.protocol import Evaluation, evaluate
 from contrarec.evaluation.ranking import top_k
 from contrarec.fitted import FittedModel, log_fit
 from contrarec.frames import ids_of, native_frame
-from contrarec.kernels.dispatch import Backend
+from contrarec.growth import extended, take_over
 from contrarec.model import Model, align, resolve_device
-from contrarec.settings import Settings, resolve_settings
+from contrarec.scored import ScorerRanking
+from contrarec.settings import Settings, is_idle, resolve_settings
 from contrarec.training.loop import Hooks, Outcome, evaluate_sets, fit
 
-_FEW_SCORES = 1 << 20
+_UPDATE_SHARE = 0.1  # of the epochs that training took
 
 
 class Recommender:
@@ -39,7 +45,8 @@ class Recommender:
             override it.
         seed: decides initial weights and batches.
         device: `auto` takes a GPU if there is one, `cpu` or `cuda`; a baseline stays on the CPU.
-        **overrides: any setting by name: `tau=0.1`, `lr=1e-3`, `n_neg=64`, `epochs=200`.
+        **overrides: any setting by name: `tau=0.1`, `lr=1e-3`, `n_neg=64`, `epochs=200`, or
+            `features="items.parquet"` with the backbone `alpharec`.
 
     Raises:
         ConfigError: a name or setting is unknown, or a value out of range.
@@ -56,26 +63,45 @@ class Recommender:
         device: str = "auto",
         **overrides: Any,
     ) -> None:
+        plain = {key: str(v) if isinstance(v, Path) else v for key, v in overrides.items()}
         settings = resolve_settings(
-            backbone=backbone, loss=loss, preset=preset, overrides=overrides, seed=seed
+            backbone=backbone, loss=loss, preset=preset, overrides=plain, seed=seed
         )
-        self._set_up(settings, device)
+        named: dict[str, Any] = {"backbone": backbone, "loss": loss, "preset": preset}
+        self._set_up(settings, device, named | {"seed": seed, "device": device} | plain)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, device: str = "auto") -> Self:
         """Make a recommender from settings that are already together, such as those of a file."""
         made = cls.__new__(cls)
-        made._set_up(settings, device)
+        made._set_up(settings, device, _params(settings, device))
         return made
 
-    def _set_up(self, settings: Settings, device: str) -> None:
+    def _set_up(self, settings: Settings, device: str, params: dict[str, Any]) -> None:
         self.settings, self.device = settings, resolve_device(device)
         if settings.loss_name in BASELINES:
             self.device = torch.device("cpu")
         elif settings.backbone.name not in BACKBONES:
             raise ConfigError(unknown("backbone", settings.backbone.name, BACKBONES))
         self._model: Model | FittedModel | None = None
+        self._asked: Answers | None = None
+        self._params = params
         self.result: dict[str, Any] = {}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's
+        """Return what the constructor was given, by name: scikit-learn's protocol for `clone`."""
+        return dict(self._params)
+
+    def set_params(self, **params: Any) -> Self:
+        """Change some of what the constructor was given; what was trained is dropped.
+
+        Raises:
+            ConfigError: a name or setting is unknown, or a value out of range; nothing is changed.
+        """
+        if params:
+            fresh = type(self)(**self._params | params)
+            self.__dict__.update(fresh.__dict__)
+        return self
 
     @property
     def users(self) -> Vocabulary:
@@ -103,7 +129,8 @@ class Recommender:
         """Train on `data.train`, stop on `data.valid`, keep the best weights.
 
         Args:
-            data: the data set; without a valid set, training runs for `epochs`.
+            data: the data set; without a valid set, training runs for `epochs`. With the backbone
+                `alpharec`, the items that only its features know are items of the model, too.
             out: a folder to keep the run in; it must not hold one yet, unless `resume`.
             resume: go on with the run in `out`, exactly as if it had never stopped.
             hooks: functions called along the way.
@@ -112,12 +139,20 @@ class Recommender:
             The recommender itself; `result` tells how training went.
         """
         folder = Path(out) if out is not None else None
-        about = runs.RunData(
-            name=data.name, path=data.path, fingerprint=data.fingerprint(), frame=data.frame
-        )
         if resume and folder is None:
             raise ConfigError("`resume` needs `out`, the folder of the run to go on with.")
-        model = self._build(data.train)
+        fingerprint = data.fingerprint()
+        features = given_features(self.settings.backbone, data)
+        if features is not None:
+            data = data.with_items(features.ids)
+        about = runs.RunData(
+            name=data.name,
+            path=data.path,
+            fingerprint=fingerprint,
+            frame=data.frame,
+            features="" if features is None else features.fingerprint(),
+        )
+        model = self._build(data.train, features)
         if isinstance(model, FittedModel):
             model.check()
         if folder is not None:
@@ -139,12 +174,12 @@ class Recommender:
                 identity={"settings": self.settings.to_toml(), "data": about.fingerprint},
                 hooks=hooks,
             )
-        self._model, self._about = model, about
+        self._model, self._about, self._asked = model, about, None
         self.result = self._report(data, outcome, folder)
         if isinstance(model, FittedModel):
             log_fit(self.result, folder, hooks)
         if folder is not None and outcome.stopped != "interrupted":
-            runs.finish(folder, model.weights(), self.result)
+            runs.finish(folder, model.weights(), self.result, model.vectors())
         return self
 
     def evaluate(
@@ -178,7 +213,15 @@ class Recommender:
             for test in sets
         }
 
-    def recommend(self, users: Any, k: int = 20, *, filter_viewed: bool = True) -> Any:
+    def recommend(
+        self,
+        users: Any,
+        k: int = 20,
+        *,
+        filter_viewed: bool = True,
+        exclude: Any = None,
+        allow: Any = None,
+    ) -> Any:
         """Recommend items to users.
 
         Users without training history get the most popular items, and a warning says how many.
@@ -187,42 +230,23 @@ class Recommender:
             users: ids as a list, array, series or one-column frame.
             k: items per user; fewer where fewer can be recommended.
             filter_viewed: leave out the items of the user's training history.
+            exclude: items to leave out: ids, for everyone; or a frame with a column of users and
+                one of items, for each user.
+            allow: the only items that may be recommended, likewise; a user without a row in such a
+                frame gets none. A frame may have a column `available`: rows where it is false do
+                not count.
 
         Returns:
             A frame `user_id, item_id, score, rank` (rank from 1), of the kind that the ids came
             in, or else that the training data came in. The score of a popularity fallback is the
             item's number of training interactions.
+
+        Raises:
+            DataError: a frame of items has not the columns that it needs.
         """
-        model = self._trained()
-        history = model.history
-        ids, kind = ids_of(users, history.users.ids.dtype)
-        index = history.users.index(ids)
-        warm = index >= 0
-        warm[warm] = history.user_counts[index[warm]] > 0
-        items = np.full((len(ids), k), -1, np.int32)
-        scores = np.full((len(ids), k), -np.inf, np.float32)
-        mask = history if filter_viewed else None
-        items[warm], scores[warm] = top_k(
-            model.scorer(),
-            index[warm],
-            k,
-            n_items=history.n_items,
-            mask=mask,
-            backend=_twin(len(ids) * history.n_items),
+        return self.answers().recommend(
+            users, k, filter_viewed=filter_viewed, exclude=exclude, allow=allow
         )
-        if not warm.all():
-            counts = history.item_counts
-            popular = np.argsort(-counts, kind="stable")[:k]
-            items[~warm, : len(popular)] = popular
-            scores[~warm, : len(popular)] = counts[popular]
-            warnings.warn(
-                f"{int((~warm).sum())} of {len(ids)} users have no training history and get the "
-                f"most popular items: {', '.join(map(str, ids.filter(~warm).head(5)))}"
-                f"{', …' if (~warm).sum() > 5 else ''}",
-                UserWarning,
-                stacklevel=2,
-            )
-        return self._frame(kind, "user_id", ids, items, scores)
 
     def similar_items(self, items: Any, k: int = 20) -> Any:
         """Find the items whose vectors have the highest cosine with an item's.
@@ -239,21 +263,63 @@ class Recommender:
         Raises:
             DataError: an id is unknown.
         """
-        model = self._trained()
-        vocabulary = model.history.items
-        ids, kind = ids_of(items, vocabulary.ids.dtype)
-        index = _known(vocabulary, ids, "item")
-        found, scores = top_k(
-            model.similar(),
-            index,
-            k + 1,
-            n_items=len(vocabulary),
-            mask=None,
-            backend=_twin(len(ids) * len(vocabulary)),
-        )
-        keep = np.argsort(found == index[:, None], axis=1, kind="stable")[:, :k]
-        found, scores = np.take_along_axis(found, keep, 1), np.take_along_axis(scores, keep, 1)
-        return self._frame(kind, "item_id", ids, found, scores, "similar_item_id")
+        return self.answers().similar_items(items, k)
+
+    def score(self, users: Any, items: Any) -> Any:
+        """Score single pairs of a user and an item, whether or not the user has the item.
+
+        Args:
+            users: ids, as many as items; or one, for all of them.
+            items: likewise.
+
+        Returns:
+            A frame `user_id, item_id, score`, a row a pair in the order given. The score is null
+            where the user has no training history or an id is unknown, and a warning says how many.
+
+        Raises:
+            DataError: there are not equally many of both.
+        """
+        return self.answers().score(users, items)
+
+    def explain(self, users: Any, items: Any, n: int = 3) -> Any:
+        """Name the items of a user's training history that are nearest to an item.
+
+        Nearness is that of `similar_items`. It says what the item is like, not how the score came
+        about: a factor model has no reasons.
+
+        Args:
+            users: ids, as many as items; or one, for all of them.
+            items: likewise.
+            n: items of the history for each pair.
+
+        Returns:
+            A frame `user_id, item_id, because_item_id, similarity, rank`; no row for a user
+            without training history.
+
+        Raises:
+            DataError: an item is unknown, or there are not equally many of both.
+        """
+        return self.answers().explain(users, items, n)
+
+    def vectors(self) -> dict[str, np.ndarray] | None:
+        """Return the vectors of `users` and `items` whose dot products are the scores.
+
+        None for a baseline. Rows are in the order of `users.ids` and `items.ids`.
+        """
+        return self._trained().vectors()
+
+    def answers(self) -> Answers:
+        """Return what can be asked of the trained model; its vectors are computed once."""
+        if self._asked is None:
+            model = self._trained()
+            n_items = model.history.n_items
+            self._asked = Answers(
+                history=model.history,
+                frame=self._about.frame,
+                ranking=ScorerRanking(model.scorer(), n_items),
+                neighbours=lambda: ScorerRanking(model.similar(), n_items),
+            )
+        return self._asked
 
     def fold_in(self, histories: Iterable[Any], k: int = 20, *, filter_viewed: bool = True) -> Any:
         """Recommend to users never seen, from the items they have interacted with.
@@ -292,7 +358,74 @@ class Recommender:
         everyone = np.arange(len(series))
         scorer = model.fold_in_scorer(history)
         items, scores = top_k(scorer, everyone, k, n_items=len(vocabulary), mask=mask)
-        return self._frame(None, "user_id", pl.Series(everyone), items, scores)
+        table = self.answers().table("user_id", pl.Series(everyone), items, scores)
+        return native_frame(self._about.frame, table.to_dict())
+
+    def update(
+        self, data: Dataset, *, epochs: int | None = None, hooks: Hooks | None = None
+    ) -> "Recommender":
+        """Learn from interactions that came later, without starting over.
+
+        The longer history is the trained one with `data.train`. Rows of the tables move along with
+        their ids; a new user starts where fold-in puts its history, a new item at the mean of its
+        users (see `contrarec.growth`). Training then goes on over all interactions with a fresh
+        optimizer, since the moments of the old one are about another history. A baseline is fitted
+        again. Without a new pair nothing is trained and the vectors stay what they were.
+
+        Args:
+            data: the new interactions are `train`; a valid set picks the best epoch and test sets
+                are evaluated, as in `fit`.
+            epochs: passes over all interactions; a tenth of what the run's best epoch took if None.
+            hooks: functions called along the way.
+
+        Returns:
+            Another recommender; this one stays as it is.
+
+        Raises:
+            DataError: the new ids are texts where the trained ones are whole numbers.
+            ConfigError: `epochs` is below 1, or the backbone maps given vectors.
+        """
+        if self.settings.backbone.features:
+            raise ConfigError(
+                f"update: not with the backbone {self.settings.backbone.name!r}, whose vectors "
+                "come from `features`; train it anew on the longer log."
+            )
+        old = self._trained()
+        merged = extended(old.history, data)
+        settings = self.update_settings(epochs)
+        updated = Recommender.from_settings(settings, device=self.device.type)
+        model = updated._build(merged.train)
+        untrained = self._build(old.history)
+        if isinstance(model, FittedModel):
+            model.check()
+            outcome = model.fit()
+        elif isinstance(old, Model) and isinstance(untrained, Model):
+            take_over(model, old, untrained)
+            outcome = Outcome(best_epoch=0, epochs=0, seconds=0.0, stopped="nothing new")
+            if merged.train.nnz > old.history.nnz:
+                outcome = fit(
+                    model.backbone,
+                    model.loss,
+                    merged,
+                    settings.training,
+                    seed=settings.seed,
+                    hooks=hooks,
+                )
+        updated._model = model
+        updated._about = replace(self._about, path=data.path, fingerprint=merged.fingerprint())
+        updated.result = updated._report(merged, outcome, None) | {
+            "updated_from": self.result.get("run"),
+            "new_interactions": merged.train.nnz - old.history.nnz,
+            "new_users": _n_active(merged.train.user_counts) - _n_active(old.history.user_counts),
+            "new_items": _n_active(merged.train.item_counts) - _n_active(old.history.item_counts),
+        }
+        return updated
+
+    def update_settings(self, epochs: int | None = None) -> Settings:
+        """Return the settings that `update` trains with: the run's own, with fewer epochs."""
+        if epochs is None:
+            epochs = max(1, math.ceil(_UPDATE_SHARE * self.result.get("best_epoch", 0)))
+        return replace(self.settings, training=replace(self.settings.training, epochs=epochs))
 
     def save(self, folder: str | Path) -> None:
         """Write the trained model as a run folder, which `load` and every command read.
@@ -302,7 +435,8 @@ class Recommender:
         """
         model = self._trained()
         runs.begin(Path(folder), self.settings, self._about, model.history)
-        runs.finish(Path(folder), model.weights(), self.result | {"run": str(folder)})
+        result = self.result | {"run": str(folder)}
+        runs.finish(Path(folder), model.weights(), result, model.vectors())
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
@@ -321,10 +455,13 @@ class Recommender:
         loaded._about, loaded.result = about, runs.read_result(path)
         return loaded
 
-    def _build(self, history: Interactions) -> Model | FittedModel:
+    def _build(
+        self, history: Interactions, features: ItemFeatures | None = None
+    ) -> Model | FittedModel:
         if self.settings.loss_name in BASELINES:
             return FittedModel(self.settings, history)
-        return Model(self.settings, history, self.device)
+        given = None if features is None else features.of(history.items)
+        return Model(self.settings, history, self.device, given)
 
     def _trained(self) -> Model | FittedModel:
         if self._model is None:
@@ -343,6 +480,12 @@ class Recommender:
                 f"{folder}: was trained on other data (fingerprint {known.fingerprint}, "
                 f"got {about.fingerprint})."
             )
+        if known.features != about.features:
+            raise DataError(
+                f"{folder}: was trained with other item vectors than those in "
+                f"{self.settings.backbone.features} now; resume it with the same or choose another "
+                "folder."
+            )
 
     def _report(self, data: Dataset, outcome: Outcome, folder: Path | None) -> dict[str, Any]:
         model = self._trained()
@@ -360,35 +503,31 @@ class Recommender:
             "metrics": evaluate_sets(model.scorer(), data, self.settings.training.ks),
         }
 
-    def _frame(
-        self,
-        kind: str | None,
-        key: str,
-        ids: pl.Series,
-        items: np.ndarray,
-        scores: np.ndarray,
-        value: str = "item_id",
-    ) -> Any:
-        """Make a long frame of `[n, k]` item indices and scores; -1 marks an empty place."""
-        filled = items >= 0
-        rows, ranks = filled.nonzero()
-        columns = {
-            key: ids.gather(rows).alias(key),
-            value: self._trained().history.items.take(items[filled]).alias(value),
-            "score": pl.Series("score", scores[filled]),
-            "rank": pl.Series("rank", (ranks + 1).astype(np.int32)),
-        }
-        return native_frame(kind or self._about.frame, columns)
+
+def _n_active(counts: np.ndarray) -> int:
+    return int(np.count_nonzero(counts))
 
 
-def _twin(n_scores: int) -> Backend:
-    """Choose the kernel of a ranking: loading compiled code takes longer than a few users do."""
-    return "reference" if n_scores <= _FEW_SCORES else "auto"
+def given_features(config: BackboneConfig, data: Dataset) -> ItemFeatures | None:
+    """Read the item vectors that a backbone is made from; None for one that needs none.
+
+    Raises:
+        DataError: a file is not there or refused, or an item of the data has no vector.
+    """
+    if not config.features:
+        return None
+    return read_features(config.features, config.feature_ids).matched(data.items)
 
 
-def _known(vocabulary: Vocabulary, ids: pl.Series, what: str) -> np.ndarray:
-    index = vocabulary.index(ids)
-    if (index < 0).any():
-        first = ids.filter(index < 0)[0]
-        raise DataError(f"unknown {what} id {first!r} ({int((index < 0).sum())} of {len(ids)}).")
-    return index
+def _params(settings: Settings, device: str) -> dict[str, Any]:
+    """Return what a constructor would be given for these settings."""
+    tables = settings.to_mapping()
+    sections = {
+        f"{section}.{name}": value
+        for section in ("backbone", "loss", "training")
+        for name, value in tables[section].items()
+        if name != "name" and not is_idle(settings.loss_name, section, name)
+    }
+    backbone = None if settings.loss_name in BASELINES else settings.backbone.name
+    named: dict[str, Any] = {"backbone": backbone, "loss": settings.loss_name, "preset": None}
+    return named | {"seed": settings.seed, "device": device} | sections

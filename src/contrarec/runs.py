@@ -4,29 +4,36 @@
 - `ids.parquet`: user and item ids in the order of their indices.
 - `history.safetensors`: the training interactions, as compressed sparse rows.
 - `model.safetensors`: the weights of the best epoch; written last.
+- `vectors.safetensors`: what recommendations are computed from, where that is a table of vectors.
 - `result.json`: what `contrarec train --json` prints.
 - `metrics.jsonl`, `state/`: the course of training, and what is needed to go on with it.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from contrarec.config import dumps_toml, read_toml
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError
 from contrarec.files import replacing, write_text
-from contrarec.settings import Settings
-from contrarec.tensorfile import load_tensors, save_tensors
+from contrarec.vectors import Arrays, checksum, map_arrays, read_vectors, write_vectors
+
+# torch is imported by the functions that cannot do without it: recommending can
+if TYPE_CHECKING:
+    import torch
+
+    from contrarec.settings import Settings
 
 _CONFIG, _IDS = "config.toml", "ids.parquet"
 _HISTORY, _MODEL, _RESULT = "history.safetensors", "model.safetensors", "result.json"
+_VECTORS = "vectors.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +48,11 @@ class RunData:
     """Hash of the training interactions and ids."""
     frame: str
     """The kind of frame it came as, and that recommendations go out as."""
+    features: str = ""
+    """Hash of the item vectors that it was trained with, where there are any."""
 
 
-def begin(folder: Path, settings: Settings, data: RunData, history: Interactions) -> None:
+def begin(folder: Path, settings: "Settings", data: RunData, history: Interactions) -> None:
     """Write everything that is known before training: settings, ids, history.
 
     Raises:
@@ -53,6 +62,10 @@ def begin(folder: Path, settings: Settings, data: RunData, history: Interactions
         raise ConfigError(
             f"{folder}: already holds a run; resume it (--resume) or choose another folder."
         )
+    import torch
+
+    from contrarec.tensorfile import save_tensors
+
     folder.mkdir(parents=True, exist_ok=True)
     write_ids(folder / _IDS, history.users, history.items)
     tensors = {
@@ -64,9 +77,18 @@ def begin(folder: Path, settings: Settings, data: RunData, history: Interactions
     write_text(folder / _CONFIG, dumps_toml(tables))
 
 
-def finish(folder: Path, weights: dict[str, torch.Tensor], result: dict[str, Any]) -> None:
+def finish(
+    folder: Path,
+    weights: "dict[str, torch.Tensor]",
+    result: dict[str, Any],
+    vectors: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write the trained weights and the result; from then on the run counts as finished."""
+    from contrarec.tensorfile import save_tensors
+
     save_tensors(folder / _MODEL, weights, {})
+    if vectors is not None:
+        write_vectors(folder / _VECTORS, vectors, checksum(folder / _MODEL))
     write_text(folder / _RESULT, json.dumps(result, indent=2) + "\n")
 
 
@@ -80,34 +102,70 @@ def is_finished(folder: Path) -> bool:
     return (folder / _RESULT).is_file()
 
 
-def read_settings(folder: Path) -> tuple[Settings, RunData]:
+def read_settings(folder: Path) -> "tuple[Settings, RunData]":
     """Read a run's settings and what it remembers of its data.
 
     Raises:
         DataError: the folder holds no run.
         ConfigError: its `config.toml` is not a run's.
     """
+    from contrarec.settings import Settings
+
+    tables, data = _read_config(folder)
+    return Settings.from_mapping(tables, where=str(folder / _CONFIG)), data
+
+
+def _read_config(folder: Path) -> tuple[dict[str, Any], RunData]:
     path = folder / _CONFIG
     if not path.is_file():
         raise DataError(f"{folder}: not a run (no {_CONFIG} in it).")
     tables = read_toml(path)
     tables.pop("versions", None)
     try:
-        data = RunData(**tables.pop("data"))
+        return tables, RunData(**tables.pop("data"))
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path}: no usable [data] section ({error}).") from error
-    return Settings.from_mapping(tables, where=str(path)), data
 
 
 def read_history(folder: Path) -> Interactions:
     """Read the training interactions of a run, with its ids."""
-    users, items = read_ids(folder / _IDS)
+    from contrarec.tensorfile import load_tensors
+
     tensors, _ = load_tensors(folder / _HISTORY)
-    indptr, indices = tensors["indptr"].numpy(), tensors["indices"].numpy()
+    return _history(folder, {name: tensor.numpy() for name, tensor in tensors.items()})
+
+
+def _history(folder: Path, arrays: Arrays) -> Interactions:
+    users, items = read_ids(folder / _IDS)
+    indptr, indices = arrays["indptr"], arrays["indices"]
     return Interactions(indptr=indptr, indices=indices, users=users, items=items)
 
 
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+def map_stored(folder: Path) -> tuple[Interactions, Arrays, RunData] | None:
+    """Map what a run keeps for recommending without its model: history, vectors, about its data.
+
+    Returns:
+        None if the run keeps no vectors, such as a baseline's or one that an older version wrote.
+
+    Raises:
+        DataError: the folder holds no run, or a file is damaged.
+    """
+    _, data = _read_config(folder)
+    if not (folder / _MODEL).is_file():
+        return None
+    vectors = read_vectors(folder / _VECTORS, checksum(folder / _MODEL))
+    if vectors is None:
+        return None
+    history = _history(folder, map_arrays(folder / _HISTORY)[0])
+    for name, rows in (("users", history.n_users), ("items", history.n_items)):
+        if len(vectors[name]) != rows:
+            raise DataError(
+                f"{folder / _VECTORS}: `{name}` must have {rows} rows, got {len(vectors[name])}."
+            )
+    return history, vectors, data
+
+
+def read_weights(folder: Path) -> "dict[str, torch.Tensor]":
     """Read the trained weights of a run.
 
     Raises:
@@ -117,6 +175,8 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         raise DataError(
             f"{folder}: training has not finished (no {_MODEL}); resume it with --resume."
         )
+    from contrarec.tensorfile import load_tensors
+
     return load_tensors(folder / _MODEL)[0]
 
 
@@ -124,6 +184,12 @@ def read_result(folder: Path) -> dict[str, Any]:
     """Read what training reported at its end."""
     result: dict[str, Any] = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
     return result
+
+
+def read_versions(folder: Path) -> dict[str, str]:
+    """Read which versions of what a run was started with."""
+    versions: dict[str, str] = read_toml(folder / _CONFIG).get("versions", {})
+    return versions
 
 
 def write_ids(path: Path, users: Vocabulary, items: Vocabulary) -> None:

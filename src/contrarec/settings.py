@@ -81,6 +81,14 @@ class Settings:
             "training": to_mapping(self.training),
         }
 
+    def flat(self) -> dict[str, Any]:
+        """Return every setting by its full name: `seed`, `loss.tau`, `training.lr`."""
+        tables = self.to_mapping()
+        flat = {"seed": tables.pop("seed")}
+        for section, values in tables.items():
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+        return flat
+
     def to_toml(self) -> str:
         """Return the text of a settings file; `from_toml` gives back equal settings."""
         return dumps_toml(self.to_mapping())

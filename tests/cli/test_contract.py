@@ -76,14 +76,21 @@ class TestRefusals:
             (["train", "nowhere", "--set", "tau"], "key=value"),
             (["train", "nowhere", "--set", "tau=-1"], "`tau` must be positive, got -1"),
             (["train", "nowhere", "--seed", "x"], "--seed"),
+            (["train", "nowhere", "--ray-address", "auto"], "`--ray-address` needs `--workers`"),
+            (["train", "nowhere", "--workers", "x"], "--workers"),
             (["train", "nowhere", "--seed", "-1"], "`seed`"),
             (["train", "nowhere", "--config", "no.toml"], "no.toml"),
             (["evaluate", "nowhere"], "nowhere: not a run"),
             (["evaluate", "nowhere", "--k", "10,x"], "--k"),
             (["evaluate", "nowhere", "--k", "0"], "--k"),
+            (["report", "nowhere"], "nowhere: neither a run nor a comparison"),
+            (["train", "nowhere", "--track", "tensorbord"], "did you mean 'tensorboard'"),
             (["recommend", "nowhere", "--users", "1"], "nowhere: not a run"),
             (["recommend", "nowhere", "--users", "1", "--out", "r.xlsx"], ".parquet or .csv"),
             (["recommend", "nowhere", "--users", "1", "--out", "no/r.csv"], "no folder 'no'"),
+            (["recommend", "nowhere", "--users", "all"], "--users all needs --out"),
+            (["score", "nowhere", "--pairs", "p.csv"], "p.csv: no such file"),
+            (["update", "nowhere", "log.csv"], "nowhere: not a run"),
             (["similar", "nowhere", "--items", "1"], "nowhere: not a run"),
             (["data"], "Missing command"),
             (["data", "describe", "nowhere"], "nowhere: no such file"),
@@ -151,15 +158,15 @@ class TestStreams:
     def test_with_json_foreign_prints_go_to_standard_error(
         self, contrarec: Call, run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from contrarec.recommender import Recommender
+        from contrarec.answers import Answers
 
-        plain = Recommender.recommend
+        plain = Answers.recommend
 
-        def chatty(self: Recommender, *arguments: object, **named: object) -> object:
+        def chatty(self: Answers, *arguments: object, **named: object) -> object:
             print("hello")
             return plain(self, *arguments, **named)
 
-        monkeypatch.setattr(Recommender, "recommend", chatty)
+        monkeypatch.setattr(Answers, "recommend", chatty)
         answer = contrarec("recommend", run, "--users", "100", "--json")
         assert json.loads(answer.out)["users"] == 1
         assert "hello" in answer.err

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from cli.tools import Answer, settings
-from contrarec import recommender
+from contrarec import scored
 from contrarec.cli import main
 from contrarec.kernels.cpu import topk
 from contrarec.recommender import Recommender
@@ -33,19 +33,20 @@ def history(folder: Path, user: int) -> set[int]:
 
 
 class TestUsers:
-    def test_a_few_load_no_compiled_code(
-        self, contrarec: Call, run: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def answers() -> list[str]:
-            few = contrarec("recommend", run, "--users", 100, "--json")
-            return [few.out, contrarec("similar", run, "--items", 505, "--json").out]
+    def test_a_few_load_no_compiled_code(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def answers(recommender: Recommender) -> list[pl.DataFrame]:
+            return [
+                recommender.recommend(pl.Series([100])),
+                recommender.similar_items(pl.Series([505])),
+            ]
 
-        monkeypatch.setattr(recommender, "_FEW_SCORES", 0)
-        compiled = answers()
-        assert all(compiled)
+        recommender = Recommender.load(run)
+        monkeypatch.setattr(scored, "_FEW_SCORES", 0)
+        compiled = answers(recommender)
         monkeypatch.undo()
         monkeypatch.setattr(topk, "merge", None)
-        assert answers() == compiled
+        for few, want in zip(answers(recommender), compiled, strict=True):
+            assert few.equals(want)
 
     def test_on_the_command_line(self, contrarec: Call, folder: Path, run: Path) -> None:
         answer = contrarec("recommend", run, "--users", "117, 100,117", "--k", 4, "--json")
@@ -163,11 +164,11 @@ class TestOut:
         out = tmp_path / "recs.csv"
         out.write_text("old")
 
-        def half(_: pl.DataFrame, path: Path) -> None:
+        def half(_: pl.LazyFrame, path: Path) -> None:
             path.write_text("ha")
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(pl.DataFrame, "write_csv", half)
+        monkeypatch.setattr(pl.LazyFrame, "sink_csv", half)
         answer = contrarec("recommend", run, "--users", "117", "--out", out)
         assert (answer.status, "Permission denied" in answer.err) == (2, True)
         assert out.read_text() == "old"

@@ -1,5 +1,6 @@
 """What every loss and every backbone in the tables has to do."""
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -21,6 +22,8 @@ OWN = {
     "mmcl": {"neg_weights": (1.0, 1.0, 1.0)},
     # pushes the hardest negative alone, which among 6 of 13 is the held-out item half the time
     "simce": {"n_neg": 3},
+    # where one map moves all items, hiding popularity soon costs as much as it can
+    "pid": {"alpha": 0.95},
     # much uniformity parts users of one colour by the one item that each of them lacks
     "directau": {"gamma": 0.2},
     "mawu": {"gamma_user": 0.1},
@@ -46,21 +49,35 @@ def checkerboard():
     )
 
 
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """Item vectors that tell the colours among much else, as what a backbone has to be given."""
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((24, 40))
+    matrix[:, 0] = np.where(np.arange(24) % 2, 1.0, -1.0)
+    path = tmp_path_factory.mktemp("features") / "items.npy"
+    np.save(path, matrix)
+    path.with_suffix(".txt").write_text("".join(f"{item}\n" for item in range(24)))
+    return path
+
+
 FITTING = [(loss, b) for loss, spec in LOSSES.items() for b in spec.backbones or BACKBONES]
 
 
 @pytest.mark.parametrize(("loss", "backbone"), FITTING)
 class TestEveryMethod:
     def test_settings_survive_a_round_trip(self, loss, backbone):
-        settings = resolve_settings(backbone=backbone, loss=loss, overrides=SMALL, seed=5)
+        given = {"features": "items.npy"} if backbone == "alpharec" else {}
+        settings = resolve_settings(backbone=backbone, loss=loss, overrides=SMALL | given, seed=5)
         assert Settings.from_toml(settings.to_toml()) == settings
 
     def test_learns_the_checkerboard_and_survives_saving(
-        self, checkerboard, loss, backbone, tmp_path
+        self, checkerboard, features, loss, backbone, tmp_path
     ):
         losses = []
+        given = {"features": features} if backbone == "alpharec" else {}
         hooks = Hooks(on_epoch=lambda line: losses.append(line["loss"]))
-        rec = Recommender(backbone, loss, device="cpu", **SMALL | OWN.get(loss, {}))
+        rec = Recommender(backbone, loss, device="cpu", **SMALL | OWN.get(loss, {}) | given)
         rec.fit(checkerboard, out=tmp_path / "run", hooks=hooks)
         assert losses[-1] < losses[0]
         # item u is the only item of its colour that user u has not seen: it must come first,

@@ -2,9 +2,11 @@
 
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 import contrarec as cr
+from contrarec.cli import main
 from contrarec.comparison import compare
 from contrarec.errors import ConfigError
 from contrarec.tuning import search_space
@@ -59,6 +62,30 @@ def test_the_page_on_losses_shows_the_example_itself() -> None:
     sys.path.insert(0, str(ROOT / "docs"))
     hooks = importlib.import_module("hooks")
     assert "def hardest_hinge(" in hooks.on_page_markdown(page)
+
+
+def test_the_page_on_features_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    world: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "features.md", "exec"), world)
+    assert capsys.readouterr().out.startswith("40 48\n")
+    rec = world["rec"]
+    for table in (rec.recommend(["u0", "u1"], k=5), rec.fold_in([["i40"], ["i41"]], k=5)):
+        for (user,), rows in table.group_by("user_id"):
+            tastes = [int(item[1:]) % 4 for item in rows["item_id"]]
+            assert tastes.count(int(str(user).removeprefix("u"))) >= 4
+    assert {"i40", "i44"} & set(rec.recommend(["u0"], k=5)["item_id"])
+
+    world["data"].split(tests={"id": cr.splits.Random(0.1)}).save("parts")
+    commands = re.findall(r"^contrarec (.*)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    for line in commands:
+        assert main(shlex.split(line)) == 0, line
+    assert Path("compared", "alpharec-bpr-0", "result.json").exists()
 
 
 def test_the_readme_on_ones_own_data(tmp_path, monkeypatch, capsys) -> None:

@@ -1,6 +1,7 @@
 """Relations of the debiasing losses, and what those that learn have to keep."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -78,6 +79,36 @@ def test_without_penalty_and_control_cause_is_bpr(seed):
     torch.testing.assert_close(loss(pos, neg, **rows), plain(pos, neg))
     loss.config = CausEConfig(penalty=1, share=0)
     torch.testing.assert_close(loss(pos, neg, **rows), plain(pos, neg), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_tables_do_not_pull_at_each_other_in_cause(dtype):
+    """The root of their distance is taken at 0, where the slope of a root is infinite."""
+    _, _, rows = batch(3, dtype)
+    U, items = rows["outputs"][0], torch.arange(N_ITEMS)
+    # each along an axis, so that the cosine of equal vectors is 1 to the last digit
+    V = (torch.eye(DIM, dtype=dtype)[items % DIM] * 2.0 ** (items % 3)[:, None]).requires_grad_()
+    rows["outputs"] = (U, V)
+    pos = (U[rows["users"]] * V[rows["pos_items"]]).sum(1)
+    neg = torch.einsum("bd,bnd->bn", U[rows["users"]], V[rows["neg_items"]])
+    found = []
+    for penalty in (0.0, 1.0):
+        loss = CausE(CausEConfig(penalty=penalty, share=0.5), **about()).to(dtype)
+        loss.control.data.copy_(V)
+        value = loss(pos, neg, **rows)
+        grads = torch.autograd.grad(value, (U, V, loss.control), retain_graph=True)
+        found.append((value, *grads))
+    for without, with_penalty in zip(*found, strict=True):
+        torch.testing.assert_close(with_penalty, without, rtol=0, atol=2e-6)
+
+
+def test_the_control_table_of_cause_starts_elsewhere(data):
+    rec = recommender("cause", "mf")
+    model = Model(rec.settings, data.train, rec.device)
+    cosine = torch.cosine_similarity(model.backbone.item_table, model.loss.control)
+    assert (cosine < 0.99).all()
+    other = Model(replace(rec.settings, seed=4), data.train, rec.device)
+    assert not torch.equal(model.loss.control, other.loss.control)
 
 
 @quick

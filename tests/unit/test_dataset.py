@@ -320,7 +320,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     data = Dataset.from_csr(csr_matrix(np.eye(2))).split(tests={"x": Random(fraction=0.5)})
     written = []
 
-    def fail_second(_, path):
+    def fail_second(_, path, **_options):
         written.append(path)
         if len(written) == 2:
             raise OSError(28, "No space left on device")

@@ -19,19 +19,20 @@ SOURCE = Path(contrarec.__file__).parent
 LAYERS = (
     {"errors"},
     {"files", "toml"},
-    {"config", "tensorfile"},
+    {"config", "tensorfile", "vectors"},
     {"data", "kernels", "losses", "optimizers", "presets"},
     {"evaluation"},
     {"baselines"},
     {"backbones", "foldin", "frames", "sampling", "settings"},
-    {"methods"},
-    {"runs", "training"},
-    {"fitted", "model"},
+    {"methods", "rankings"},
+    {"rules", "runs", "scored", "training"},
+    {"answers", "fitted", "model"},
+    {"growth"},
     {"recommender"},
     {"comparison"},
-    {"audit", "serving", "tuning"},
+    {"audit", "distributed", "serving", "tuning"},
     {"report"},
-    {"cli"},
+    {"cli", "integrations"},
 )
 SIDEWAYS = {
     ("losses", "kernels"),
@@ -48,12 +49,19 @@ HEAVY = {"torch", "numpy", "scipy", "numba", "polars", "narwhals", "safetensors"
 HEAVY |= {"triton"}
 
 
+NEEDS = {
+    "contrarec.kernels.gpu.": "triton",
+    "contrarec.integrations.lightning": "lightning",
+    "contrarec.integrations.recbole": "recbole",
+}
+"""Modules that are importable only where a package is there."""
+
+
 def module_names() -> list[str]:
     found = pkgutil.walk_packages(contrarec.__path__, "contrarec.")
-    names = [module.name for module in found if not module.name.endswith("__main__")]
-    if find_spec("triton"):
-        return names
-    return [name for name in names if not name.startswith("contrarec.kernels.gpu.")]
+    missing = tuple(prefix for prefix, package in NEEDS.items() if not find_spec(package))
+    names = [module.name for module in found if not module.name.startswith(missing or ("-",))]
+    return [name for name in names if not name.endswith("__main__")]
 
 
 def imported_modules(tree: ast.AST, package: list[str]) -> Iterator[str]:

@@ -29,7 +29,11 @@ from contrarec.tuning import Finding, Range, Trial, search_space, tune
 from contrarec.tuning.spaces import _FILE, Choice, Space
 from contrarec.tuning.study import open_storage, search
 
-FAST = {"epochs": 4, "eval_every": 1, "batch_size": 64, "dim": 8, "n_neg": 4}
+FAST = {
+    "epochs": 4, "eval_every": 1, "batch_size": 64, "dim": 8, "n_neg": 4,
+    # of 21 items, so that few trials are equally good
+    "ks": (5,), "monitor": "recall@5",
+}  # fmt: skip
 SPACES = tomllib.loads(_FILE.read_text(encoding="utf-8"))
 
 
@@ -245,15 +249,16 @@ def test_the_preset_says_what_was_found_and_how(tuned: Path) -> None:
     assert preset["source"] == (
         "contrarec tune toy --methods infonce,bpr --backbones mf --trials 4 --seed 3 "
         "--set epochs=4 --set eval_every=1 --set batch_size=64 --set dim=8 --set n_neg=4 "
-        "--set infonce.n_neg=6"
+        "--set ks=5 --set monitor=recall@5 --set infonce.n_neg=6"
     )
     assert preset["tuned"]["fingerprint"] == toy_data().fingerprint()
-    assert (preset["tuned"]["monitor"], preset["tuned"]["seed"]) == ("recall@20", 3)
+    assert (preset["tuned"]["monitor"], preset["tuned"]["seed"]) == ("recall@5", 3)
     assert set(preset["tuned"]["versions"]) >= {"contrarec", "optuna", "torch"}
     studies = dict(zip(("infonce", "bpr"), trials_of(tuned), strict=True))
     for row in preset["row"]:
         trials = studies[row["for_loss"]]
         best = max(trials, key=lambda trial: trial[3] or 0)
+        assert len({trial[3] for trial in trials}) > 1  # otherwise any would be the best
         assert row["for_backbone"] == "mf"
         assert (row["tuned"]["trial"], row["tuned"]["valid"]) == (best[0], best[3])
         assert best[3] == max(best[4].values())  # of the best epoch, not of the last
@@ -275,7 +280,7 @@ def test_the_preset_trains_to_the_same_value_and_serves_a_comparison(
     compare(data, ["infonce", "bpr"], ["mf"], [3], out=tmp_path, preset=path)
     for row in preset_of(tuned)["row"]:
         run = Recommender.load(tmp_path / f"mf-{row['for_loss']}-3")
-        assert run.result["metrics"]["valid"]["recall@20"] == row["tuned"]["valid"]
+        assert run.result["metrics"]["valid"]["recall@5"] == row["tuned"]["valid"]
         assert run.result["best_epoch"] == row["tuned"]["best_epoch"]
 
 
@@ -324,7 +329,8 @@ def test_a_search_stopped_within_a_trial_goes_on_as_if_it_had_not(
     monkeypatch.setattr(Recommender, "fit", stopped)
     with pytest.raises(KeyboardInterrupt if how == "ctrl-c" else SystemExit):
         tune(*arguments, out=tmp_path, **ARGUMENTS)
-    assert not (tmp_path / "preset.toml").exists()
+    through = preset_of(tmp_path)["row"]  # what is through can be used
+    assert through == preset_of(tuned)["row"][:1]
     _, unfinished = trials_of(tmp_path)
     assert [trial[1] for trial in unfinished] == ["COMPLETE", "RUNNING"]
     assert list(unfinished[1][4]) == [1, 2]  # two epochs had been measured
@@ -348,7 +354,7 @@ def test_what_is_set_is_not_searched(tmp_path: Path) -> None:
 
 
 def test_a_trial_is_worth_its_best_epoch(tmp_path: Path) -> None:
-    overrides = FAST | {"epochs": 8, "lr": 0.5, "ks": (5,), "monitor": "recall@5"}
+    overrides = FAST | {"epochs": 8, "lr": 0.5}
     found = tune(toy_data(), ["bpr"], trials=1, seed=3, out=tmp_path, overrides=overrides)
     ((trial,),) = trials_of(tmp_path)
     course = trial[4]
@@ -371,6 +377,13 @@ def test_other_data_are_refused_and_fewer_trials_are_the_first_of_many(
     assert found.findings[0].trials == 2
     first = trials_of(copy)[0][:2]
     assert found.findings[0].valid == max(trial[3] for trial in first)
+
+
+def test_a_search_with_choices_goes_on(tmp_path: Path) -> None:
+    assert any(isinstance(part, Choice) for part in search_space("advinfonce-closed").values())
+    for trials in (1, 2):
+        found = tune(toy_data(), ["advinfonce-closed"], trials=trials, out=tmp_path, overrides=FAST)
+        assert found.findings[0].trials == trials
 
 
 def test_a_row_has_what_was_searched_and_what_is_no_default() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from contrarec.backbones.tables import Backbone
+from contrarec.backbones.tables import TableBackbone
 from contrarec.config import BackboneConfig
 from contrarec.data.interactions import Interactions
 from contrarec.kernels.propagate import BipartiteGraph, bipartite_graph, propagate
@@ -12,7 +12,7 @@ from contrarec.kernels.propagate import BipartiteGraph, bipartite_graph, propaga
 Tables = tuple[torch.Tensor, torch.Tensor]
 
 
-class LightGCN(Backbone):
+class LightGCN(TableBackbone):
     """LightGCN: layer `l + 1` averages layer `l` over neighbours; the output is the layers' mean.
 
     The graph is kept as compressed sparse rows, `O(interactions)`. With `n_layers = 0` it is `MF`.
@@ -49,13 +49,8 @@ class LightGCN(Backbone):
             tables: stand in for layer 0.
             graph: stands in for the graph.
         """
-        users, items = tables or (self.user_table, self.item_table)
-        graph = graph or self.graph
-        weight = self.ego_weight
-        if weight is None or self.n_layers == 0:
-            return propagate(graph, users, items, self.n_layers)
-        rest = propagate(graph, users, items, self.n_layers, layer_zero=False)
-        return rest if weight == 0 else _mix(weight, (users, items), rest)
+        tables = tables or (self.user_table, self.item_table)
+        return average_layers(graph or self.graph, tables, self.n_layers, self.ego_weight)
 
     def layers(
         self,
@@ -82,6 +77,24 @@ class LightGCN(Backbone):
         rest = _mean([users for users, _ in averaged]), _mean([items for _, items in averaged])
         weight = 1 / (self.n_layers + 1) if self.ego_weight is None else self.ego_weight
         return rest if weight == 0 else _mix(weight, layers[0], rest)
+
+
+def average_layers(
+    graph: BipartiteGraph, tables: Tables, n_layers: int, ego_weight: float | None = None
+) -> Tables:
+    """Return the mean of the layers 0 to `n_layers`, with layer 0 weighed by itself if asked for.
+
+    Args:
+        graph: the normalised adjacency.
+        tables: layer 0.
+        n_layers: how many beside layer 0.
+        ego_weight: share of layer 0, the rest being the mean of the other layers; None: that of
+            every layer.
+    """
+    if ego_weight is None or n_layers == 0:
+        return propagate(graph, *tables, n_layers)
+    rest = propagate(graph, *tables, n_layers, layer_zero=False)
+    return rest if ego_weight == 0 else _mix(ego_weight, tables, rest)
 
 
 def _mean(tables: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from contrarec.backbones.tables import Backbone
+from contrarec.backbones.tables import TableBackbone
 from contrarec.config import BackboneConfig
 from contrarec.data.interactions import Interactions
 from contrarec.kernels.propagate import BipartiteGraph, bipartite_graph, propagate
@@ -11,7 +11,7 @@ from contrarec.kernels.propagate import BipartiteGraph, bipartite_graph, propaga
 EGO_WEIGHT = 0.2
 
 
-class LightGCNPlusPlus(Backbone):
+class LightGCNPlusPlus(TableBackbone):
     """LightGCN++: layer `l + 1` is `D^−α A D^−β` times the unit vectors of layer `l`.
 
     The output is `γ` times layer 0 plus `1 − γ` times the mean of the other layers. `α` is

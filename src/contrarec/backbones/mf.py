@@ -2,10 +2,10 @@
 
 import torch
 
-from contrarec.backbones.tables import Backbone
+from contrarec.backbones.tables import TableBackbone
 
 
-class MF(Backbone):
+class MF(TableBackbone):
     """Matrix factorisation: the tables are the vectors."""
 
     row_sparse = True

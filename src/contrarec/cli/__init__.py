@@ -13,8 +13,8 @@ from contrarec.cli.console import INTERRUPTED
 from contrarec.errors import ContrarecError
 
 _COMMANDS = (
-    "train", "evaluate", "methods", "tune", "compare", "recommend", "similar", "serve", "demo",
-    "doctor",
+    "train", "evaluate", "methods", "tune", "compare", "audit", "report", "recommend", "similar",
+    "score", "update", "export", "serve", "demo", "doctor",
 )  # fmt: skip
 """In the order of the help; each is a function of the same name in a module of the same name."""
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(import_module("contrarec.cli.data").app, name="data")
+app.add_typer(import_module("contrarec.cli.analyse").app, name="analyse")
 for _name in _COMMANDS:
     app.command(_name)(getattr(import_module(f"contrarec.cli.{_name}"), _name))
 

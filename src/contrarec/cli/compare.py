@@ -10,6 +10,7 @@ import typer
 
 from contrarec.cli.console import Device, Json, Output, Threads, output, use_threads
 from contrarec.cli.inputs import Data, ItemCol, TimeCol, UserCol, WeightCol, file_name, load_data
+from contrarec.cli.report import WithReport, check_report, report_comparison
 from contrarec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def compare(
             metavar="DIR", help="Folder of runs and table; runs/compare-DATA if not given."
         ),
     ] = None,
+    with_report: WithReport = False,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -71,7 +73,7 @@ def compare(
     every method against the first one, and says which methods no other beats significantly.
     """
     with output(as_json) as console:
-        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), _seeds(seeds)
+        chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones"), seeds_of(seeds)
         from contrarec.comparison import compare as run
         from contrarec.config import parse_override
 
@@ -82,6 +84,8 @@ def compare(
             )
         folder = out or Path("runs") / f"compare-{file_name(dataset.name)}"
         use_threads(threads)
+        if with_report:
+            check_report()
         for note in dataset.notes:
             console.note(note)
         if dataset.valid is None:
@@ -102,8 +106,9 @@ def compare(
             console.say("interrupted and saved; the same command goes on from here.")
             raise
         comparison.save(folder)
+        written = {"report": report_comparison(folder)} if with_report else {}
         console.finish(
-            {"out": folder, **comparison.to_dict()},
+            {"out": folder, **written, **comparison.to_dict()},
             lambda: f"{comparison.to_markdown()}\nRuns and table: {folder}",
         )
 
@@ -135,7 +140,12 @@ def names_of(text: str, option: str) -> tuple[str, ...]:
     return names
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Return the seeds that `--seeds` stands for: a number of them, or themselves.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     parts = text.removesuffix(",").split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise ConfigError(

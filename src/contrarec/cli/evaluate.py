@@ -59,7 +59,7 @@ def evaluate(
 
         recommender = Recommender.load(run, device=device)
         use_threads(threads)
-        dataset = _dataset(console, run, data, (user_col, item_col, time_col, weight_col))
+        dataset = data_of(console, run, data, (user_col, item_col, time_col, weight_col))
         evaluations = recommender.evaluate(dataset, ks=cutoffs)
         if not evaluations:
             raise DataError(f"{dataset.path}: no validation or test set to evaluate on.")
@@ -82,9 +82,20 @@ def _cutoffs(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(map(int, parts))))
 
 
-def _dataset(
+def data_of(
     console: Output, run: Path, given: str | None, columns: tuple[str | None, ...]
 ) -> "Dataset":
+    """Read what a run is evaluated on.
+
+    Args:
+        console: told where the data are not those that the run was trained on.
+        run: its folder.
+        given: a path, or None for where the run's data were.
+        columns: those of users, items, times and weights, where they were named.
+
+    Raises:
+        DataError: there is nothing to be evaluated on.
+    """
     from contrarec import runs
 
     known = runs.read_settings(run)[1]

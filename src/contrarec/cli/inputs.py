@@ -21,7 +21,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder of split files (train, valid, test, test_NAME as .txt adjacency lists, "
-        ".csv, .tsv, .parquet or .inter), or a single log file.",
+        ".csv, .tsv, .parquet or .inter), a single log file, or a name that was fetched.",
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained run.")]
@@ -52,7 +52,7 @@ def load_data(
 
     data = Dataset.load(path, user=user_col, item=item_col, time=time_col, weight=weight_col)
     # a run remembers where its data are, and may be evaluated from another folder
-    return replace(data, path=str(Path(path).resolve()))
+    return replace(data, path=str(Path(data.path).resolve()))
 
 
 def with_valid(data: "Dataset") -> "Dataset":
@@ -110,24 +110,53 @@ def read_ids(given: str, vocabulary: "Vocabulary", kind: str) -> "pl.Series":
     return converted.unique(maintain_order=True).alias(f"{kind}_id")
 
 
-def _ids_of_file(path: Path, kind: str) -> "pl.Series":
-    import polars as pl
+def read_items(path: Path) -> "pl.DataFrame":
+    """Read a list of items, or a table with users or availability, as `ItemRules` takes them.
 
+    Args:
+        path: one id a line (`.txt`), or a table (`.csv`, `.tsv`, `.parquet`).
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or it has no column of items.
+    """
     from contrarec.data.columns import USUAL_NAMES
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    frame = read_table(path)
+    if frame.width > 1 and not {name.lower() for name in frame.columns} & {*USUAL_NAMES["item"]}:
+        raise DataError(
+            f"{path}: no column is called {' or '.join(USUAL_NAMES['item'])}; "
+            f"columns: {', '.join(frame.columns)}."
+        )
+    return frame
+
+
+def read_table(path: Path) -> "pl.DataFrame":
+    """Read a table; that of a text file has one column, `id`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    import polars as pl
 
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        elif suffix in (".csv", ".tsv"):
-            frame = pl.read_csv(
-                path, separator="," if suffix == ".csv" else "\t", infer_schema=False
-            )
-        else:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            return pl.Series([line.strip() for line in lines if line.strip()], dtype=pl.String)
+            return pl.read_parquet(path)
+        if suffix in (".csv", ".tsv"):
+            separator = "," if suffix == ".csv" else "\t"
+            return pl.read_csv(path, separator=separator, infer_schema=False)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
+    return pl.DataFrame({"id": [line.strip() for line in lines if line.strip()]}, {"id": pl.String})
+
+
+def _ids_of_file(path: Path, kind: str) -> "pl.Series":
+    from contrarec.data.columns import USUAL_NAMES
+
+    frame = read_table(path)
     names = [name for name in frame.columns if name.lower() in USUAL_NAMES[kind]]
     if not names and frame.width > 1:
         raise DataError(

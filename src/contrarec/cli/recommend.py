@@ -1,12 +1,22 @@
 """`contrarec recommend`: items for users, by the ids of the data."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contrarec.cli.console import Device, Json, output
-from contrarec.cli.inputs import Run, read_ids
+from contrarec.cli.console import Device, Json, Output, output
+from contrarec.cli.inputs import Run, read_ids, read_items
 from contrarec.cli.tables import Out, check_out, finish_frame
+from contrarec.errors import ConfigError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from contrarec.answers import Answers
+
+_ALL = "all"
+_LIST = "a file (.txt, .csv, .tsv, .parquet) with a column item_id"
 
 
 def recommend(
@@ -14,9 +24,9 @@ def recommend(
     users: Annotated[
         str,
         typer.Option(
-            metavar="FILE|ID,ID,…",
+            metavar="FILE|ID,ID,…|all",
             help="User ids between commas; or a file of them: .txt with one a line, or .csv, .tsv "
-            "or .parquet with a column user_id.",
+            "or .parquet with a column user_id; or all, which needs --out.",
         ),
     ],
     k: Annotated[int, typer.Option("--k", metavar="N", help="Items for each user.")] = 20,
@@ -25,21 +35,72 @@ def recommend(
         bool,
         typer.Option("--include-seen", help="Recommend items of the user's history, too."),
     ] = False,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Items to leave out: {_LIST}, and user_id if each user has a list.",
+        ),
+    ] = None,
+    allow: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The only items to recommend: likewise; of a column `available` only true counts.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Add the nearest item of the user's history."),
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Recommend items to users.
 
-    The columns are user_id, item_id, score and rank. Users without training history get the most
-    popular items, and a note says how many.
+    The columns are user_id, item_id, score and rank; with --explain also because_item_id and
+    similarity. Users without training history get the most popular items, and a note says how
+    many. A user whom the filters leave fewer than K items gets fewer.
     """
     with output(as_json) as console:
         check_out(out)
-        from contrarec.recommender import Recommender
+        if users == _ALL and out is None:
+            raise ConfigError("--users all needs --out, a .parquet or .csv file to write.")
+        from contrarec.serving.stored import MANY_SCORES, open_model, open_run
 
-        recommender = Recommender.load(run, device=device)
-        ids = read_ids(users, recommender.users, "user")
-        frame = recommender.recommend(ids, k=k, filter_viewed=not include_seen)
-        finish_frame(
-            console, frame, out, "recommendations", {"run": run, "users": len(ids), "k": k}
-        )
+        answers = open_run(run, device=device)
+        ids = answers.users.ids if users == _ALL else read_ids(users, answers.users, "user")
+        if len(ids) * len(answers.items) > MANY_SCORES:
+            answers = open_model(run, device=device)
+        filters: dict[str, Any] = {
+            "filter_viewed": not include_seen,
+            "exclude": exclude and read_items(exclude),
+            "allow": allow and read_items(allow),
+        }
+        about = {"run": run, "users": len(ids), "k": k}
+        if out is not None:
+            _stream(console, answers, ids, out, about, filters | {"explain": explain})
+            return
+        frame = answers.recommend(ids, k=k, **filters)
+        if explain:
+            frame = answers.with_reasons(frame)
+        finish_frame(console, frame, None, "recommendations", about)
+
+
+def _stream(
+    console: Output,
+    answers: "Answers",
+    ids: "pl.Series",
+    out: Path,
+    about: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    from contrarec.serving.batch import BLOCK, recommend_to
+
+    def tell(users: int, rows: int, seconds: float) -> None:
+        console.say(f"{users:,} of {len(ids):,} users, {rows / seconds:,.0f} rows a second")
+
+    done = recommend_to(answers, ids, out, about["k"], on_block=tell, **options)
+    result = {**about, "out": out} | done
+    speed = f", {done['rows_per_second']:,.0f} rows a second" if len(ids) > BLOCK else ""
+    console.finish(result, lambda: f"{out}: {done['rows']} recommendations{speed}")

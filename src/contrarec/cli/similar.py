@@ -31,9 +31,11 @@ def similar(
     """
     with output(as_json) as console:
         check_out(out)
-        from contrarec.recommender import Recommender
+        from contrarec.serving.stored import MANY_SCORES, open_model, open_run
 
-        recommender = Recommender.load(run, device=device)
-        ids = read_ids(items, recommender.items, "item")
-        frame = recommender.similar_items(ids, k=k)
+        answers = open_run(run, device=device)
+        ids = read_ids(items, answers.items, "item")
+        if len(ids) * len(answers.items) > MANY_SCORES:
+            answers = open_model(run, device=device)
+        frame = answers.similar_items(ids, k=k)
         finish_frame(console, frame, out, "neighbours", {"run": run, "items": len(ids), "k": k})

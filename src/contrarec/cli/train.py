@@ -1,6 +1,7 @@
 """`contrarec train`: from a data set to a run folder."""
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,7 @@ from contrarec.cli.inputs import (
     load_data,
     with_valid,
 )
-from contrarec.config import NO_BACKBONE
+from contrarec.cli.report import WithReport, check_report, report_run
 from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def train(
     data: Data,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="mf (the default) or lightgcn; none for a baseline."),
+        typer.Option(
+            metavar="NAME",
+            help="mf (the default), lightgcn, lightgcn++, or alpharec with --set features=FILE; "
+            "none for a baseline.",
+        ),
     ] = None,
     loss: Annotated[
         str | None,
@@ -85,6 +90,34 @@ def train(
             "--resume", help="Go on with the run in that folder, as if it had never stopped."
         ),
     ] = False,
+    with_report: WithReport = False,
+    track: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Log each epoch to tensorboard or mlflow, too."),
+    ] = None,
+    track_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="A folder for TensorBoard (RUN/tensorboard if not given), an address for MLflow "
+            "(what its environment says).",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Divide the users among N workers, which Ray starts; --threads is then of each.",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The Ray cluster for the workers: auto or HOST:PORT; if not given, one is started "
+            "on this machine and stopped again.",
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -101,9 +134,11 @@ def train(
     """
     with output(as_json) as console:
         from contrarec import runs
+        from contrarec.config import NO_BACKBONE
         from contrarec.recommender import Recommender
         from contrarec.settings import resolve_settings
         from contrarec.training.progress import progress
+        from contrarec.training.tracking import check_tracking, tracking
 
         chosen: dict[str, Any] = {
             "backbone": backbone,
@@ -113,9 +148,17 @@ def train(
             "seed": seed,
             "overrides": overrides or [],
         }
+        if track_to and not track:
+            raise ConfigError("--track-to says where --track logs to; that is missing.")
+        if ray_address is not None and workers is None:
+            raise ConfigError("`--ray-address` needs `--workers`, how many to start there.")
         settings = resolve_settings(**chosen)
-        recommender = Recommender.from_settings(settings, device=device)
+        recommender = Recommender.from_settings(settings, device="cpu" if workers else device)
         n_threads = use_threads(threads)
+        if track:
+            check_tracking(track, track_to)
+        if with_report:
+            check_report()
         dataset = with_valid(load_data(data, user_col, item_col, time_col, weight_col))
         folder = out or Path("runs") / _default_name(dataset, settings)
         started = runs.is_started(folder)
@@ -126,7 +169,7 @@ def train(
             )
         if resume and started and all(value in (None, []) for value in chosen.values()):
             settings, _ = runs.read_settings(folder)
-            recommender = Recommender.from_settings(settings, device=device)
+            recommender = Recommender.from_settings(settings, device="cpu" if workers else device)
         elif resume and not started:
             console.say(f"{folder}: no run to resume there, so this is its start.")
 
@@ -142,16 +185,35 @@ def train(
         what = f"training {settings.backbone.name} with {settings.loss_name}"
         if is_baseline:
             what = f"fitting {settings.loss_name}"
-        console.say(
-            f"{what}, seed {settings.seed}, on {recommender.device} with {n_threads} CPU threads, "
-            f"in {folder}"
-        )
-        with progress(settings.training, folder=folder) as hooks:
-            recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
-        result = recommender.result | {"threads": n_threads}
+        where = f"on {recommender.device} with {n_threads} CPU threads"
+        if workers is not None:
+            where = f"by {workers} workers of {threads or 1} CPU threads"
+        console.say(f"{what}, seed {settings.seed}, {where}, in {folder}")
+        with ExitStack() as stack:
+            hooks = stack.enter_context(progress(settings.training, folder=folder))
+            if track:
+                tracked = tracking(track, hooks, folder=folder, settings=settings, to=track_to)
+                hooks = stack.enter_context(tracked)
+            if workers is None:
+                recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
+                result = recommender.result | {"threads": n_threads}
+            else:
+                from contrarec.distributed.launch import Launch, train_together
+
+                launch = Launch(
+                    workers=workers, address=ray_address, device=device, threads=threads or 1
+                )
+                result = train_together(
+                    settings, dataset, folder, launch, resume=resume, hooks=hooks
+                )
+        if with_report and result["stopped"] != "interrupted":
+            trained = recommender if workers is None else Recommender.load(folder, device=device)
+            result["report"] = str(report_run(folder, trained, dataset))
         console.finish(result, lambda: _text(result))
         if result["stopped"] == "interrupted":
             given = {
+                "--workers": workers,
+                "--ray-address": ray_address,
                 "--device": None if device == "auto" else device,
                 "--threads": threads,
                 "--user-col": user_col,
@@ -177,4 +239,5 @@ def _text(result: dict[str, Any]) -> str:
     course = f"{result['seconds']:.1f} s, {_ENDS[result['stopped']]}"
     if result["epochs"]:
         course = f"best epoch {result['best_epoch']} of {result['epochs']}, {course}"
-    return f"{result['run']}: {course}\n\n{metrics_table(result['metrics'])}"
+    text = f"{result['run']}: {course}\n\n{metrics_table(result['metrics'])}"
+    return f"{text}\n\nReport: {result['report']}" if "report" in result else text

@@ -6,7 +6,7 @@ of other data is refused before anything is trained.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import product
@@ -24,11 +24,11 @@ from contrarec.comparison.measure import (
     summarise,
 )
 from contrarec.comparison.table import Comparison
-from contrarec.config import NO_BACKBONE
+from contrarec.config import NO_BACKBONE, BackboneConfig
 from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError
 from contrarec.methods import choose_methods
-from contrarec.recommender import Recommender
+from contrarec.recommender import Recommender, given_features
 from contrarec.settings import Settings, resolve_settings, without_idle
 from contrarec.training.loop import Hooks
 
@@ -49,6 +49,10 @@ class Job:
     settings: Settings = field(repr=False)
 
 
+Watch = Callable[[Job], AbstractContextManager[Hooks | None]]
+"""Surrounds a run; the hooks it gives go to its training."""
+
+
 def compare(
     data: Dataset,
     methods: Sequence[str],
@@ -59,7 +63,7 @@ def compare(
     preset: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
-    watch: Callable[[Job], AbstractContextManager[Hooks | None]] | None = None,
+    watch: Watch | None = None,
 ) -> Comparison:
     """Train every (backbone, method, seed) that is not finished, evaluate all, make the table.
 
@@ -86,6 +90,64 @@ def compare(
         DataError: the data have no test set, or a folder holds a run of other data.
         KeyboardInterrupt: training was interrupted; it was saved, and the same call goes on.
     """
+    if not data.tests:
+        raise DataError(f"{data.name}: nothing to compare on, the data have no test set.")
+
+    chosen, jobs = plan_jobs(
+        data, methods, backbones, seeds, out=out, preset=preset, overrides=overrides
+    )
+    ks, headline = same_metrics(jobs)
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for job in train_jobs(jobs, data, device=device, watch=watch):
+        run = measure(job.folder, data, ks, headline, device)
+        found.setdefault((job.backbone, job.method), []).append(run)
+    first = next(iter(found.values()))[0].per_user
+    return Comparison(
+        data=data.name,
+        fingerprint=data.fingerprint(),
+        preset=None if preset is None else str(preset),
+        overrides=dict(overrides or {}),
+        methods=chosen,
+        backbones=tuple(backbones),
+        seeds=tuple(seeds),
+        monitor=jobs[0].settings.training.monitor,
+        headline=headline,
+        n_users={name: len(first[name, headline[0]]) for name in data.tests},
+        n_resamples=RESAMPLES,
+        n_flips=FLIPS,
+        rows=tuple(summarise(pair, seeds, measured) for pair, measured in found.items()),
+        contrasts=tuple(contrasts(found, backbones, chosen)),
+    )
+
+
+def plan_jobs(
+    data: Dataset,
+    methods: Sequence[str],
+    backbones: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    out: str | Path,
+    preset: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[tuple[str, ...], list[Job]]:
+    """Look at every name, setting and folder of a comparison before anything is trained.
+
+    Args:
+        data: what the runs are trained on.
+        methods: as for `compare`, and so are the others.
+        backbones: by name.
+        seeds: each method is trained once with each.
+        out: folder of the run folders.
+        preset: published settings, or a preset file.
+        overrides: settings by name.
+
+    Returns:
+        The methods in their order, and the runs.
+
+    Raises:
+        ConfigError: a name or setting is unknown, or a folder holds a run with other settings.
+        DataError: a folder holds a run of other data.
+    """
     chosen = choose_methods(methods, backbones)
     pairs = dict.fromkeys(
         (NO_BACKBONE if NO_BACKBONE in fitting else backbone, method)
@@ -95,18 +157,18 @@ def compare(
     )
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"`seeds` must be different and at least one, got {list(seeds)}.")
-    if not data.tests:
-        raise DataError(f"{data.name}: nothing to compare on, the data have no test set.")
-
-    # every name, setting and folder is looked at before the first run
     fingerprint, jobs = data.fingerprint(), list[Job]()
+    vectors = dict[BackboneConfig, str]()
     for (backbone, method), seed in product(pairs, seeds):
         own = own_overrides(overrides or {}, (backbone, method), (*backbones, *chosen))
         settings = resolve_settings(
             backbone=backbone, loss=method, preset=preset, overrides=own, seed=seed
         )
         folder = Path(out) / f"{backbone}-{re.sub(r'[^A-Za-z0-9_-]+', '_', method)}-{seed}"
-        _check_folder(folder, settings, fingerprint)
+        if settings.backbone not in vectors:
+            features = given_features(settings.backbone, data)
+            vectors[settings.backbone] = "" if features is None else features.fingerprint()
+        _check_folder(folder, settings, fingerprint, vectors[settings.backbone])
         job = Job(
             backbone=backbone,
             method=method,
@@ -118,9 +180,24 @@ def compare(
             settings=settings,
         )
         jobs.append(job)
-    ks, headline = _same_metrics(jobs)
+    return tuple(chosen), jobs
 
-    found: dict[tuple[str, str], list[Measured]] = {}
+
+def train_jobs(
+    jobs: Sequence[Job], data: Dataset, *, device: str = "auto", watch: Watch | None = None
+) -> Iterator[Job]:
+    """Train what is not finished, one run after the other, and yield each when it is.
+
+    Args:
+        jobs: the runs, as `plan_jobs` made them.
+        data: what they are trained on; without test sets, none is evaluated along the way.
+        device: `auto`, `cpu` or `cuda`.
+        watch: surrounds each run; the hooks it gives go to its training.
+
+    Raises:
+        ConfigError: training failed; the message names the folder.
+        KeyboardInterrupt: training was interrupted; it was saved, and the same call goes on.
+    """
     for job in jobs:
         with watch(job) if watch else nullcontext() as hooks:
             if not job.finished:
@@ -131,35 +208,17 @@ def compare(
                     raise ConfigError(f"{job.folder}: {error}") from error
         if not runs.is_finished(job.folder):
             raise KeyboardInterrupt
-        run = measure(job.folder, data, ks, headline, device)
-        found.setdefault((job.backbone, job.method), []).append(run)
-    first = next(iter(found.values()))[0].per_user
-    return Comparison(
-        data=data.name,
-        fingerprint=fingerprint,
-        preset=None if preset is None else str(preset),
-        overrides=dict(overrides or {}),
-        methods=tuple(chosen),
-        backbones=tuple(backbones),
-        seeds=tuple(seeds),
-        monitor=jobs[0].settings.training.monitor,
-        headline=headline,
-        n_users={name: len(first[name, headline[0]]) for name in data.tests},
-        n_resamples=RESAMPLES,
-        n_flips=FLIPS,
-        rows=tuple(summarise(pair, seeds, measured) for pair, measured in found.items()),
-        contrasts=tuple(contrasts(found, backbones, tuple(chosen))),
-    )
+        yield job
 
 
 def own_overrides(
-    overrides: Mapping[str, Any], job: tuple[str, str], names: tuple[str, ...]
+    overrides: Mapping[str, Any], job: tuple[str, ...], names: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return the settings for one (backbone, method), those under its own name last.
 
     Args:
         overrides: by setting, or by `<method or backbone>.<setting>`.
-        job: the backbone's name and the method's.
+        job: the backbone's name and the method's, and any other that it goes by.
         names: of all backbones and methods.
     """
     general, own = dict[str, Any](), dict[str, Any]()
@@ -172,7 +231,7 @@ def own_overrides(
     return without_idle(general, job[1]) | own
 
 
-def _check_folder(folder: Path, wanted: Settings, fingerprint: str) -> None:
+def _check_folder(folder: Path, wanted: Settings, fingerprint: str, features: str) -> None:
     if not runs.is_started(folder):
         return
     settings, data = runs.read_settings(folder)
@@ -188,6 +247,11 @@ def _check_folder(folder: Path, wanted: Settings, fingerprint: str) -> None:
             f"{folder}: holds a run of other data (fingerprint {data.fingerprint}, got "
             f"{fingerprint}); choose another folder."
         )
+    if data.features != features:
+        raise DataError(
+            f"{folder}: holds a run with other item vectors than those in "
+            f"{wanted.backbone.features} now; choose another folder."
+        )
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -198,7 +262,7 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _same_metrics(jobs: Sequence[Job]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def same_metrics(jobs: Sequence[Job]) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Return the cutoffs of all runs, and the metrics that are tested."""
     configs = {(job.settings.training.ks, job.settings.training.monitor) for job in jobs}
     if len(configs) > 1:

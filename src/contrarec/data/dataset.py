@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -13,6 +14,7 @@ import polars as pl
 from contrarec.data.columns import ColumnNames
 from contrarec.data.folder import find_parts, read_not_candidates, write_parts
 from contrarec.data.interactions import Interactions
+from contrarec.data.parquet import read_steps
 from contrarec.data.readers import frame_kind, read_interactions
 from contrarec.data.report import describe, unseen_notes
 from contrarec.data.splits import Split
@@ -109,15 +111,25 @@ class Dataset:
 
     @classmethod
     def load(cls, path: str | Path, **columns: Unpack[ColumnNames]) -> "Dataset":
-        """Read a folder of split files, or a single log file.
+        """Read a folder of split files, a single log file, or a data set of the catalogue.
 
         Args:
-            path: a folder (see `from_folder`) or a file (see `from_file`).
+            path: a folder (see `from_folder`) or a file (see `from_file`); where there is neither,
+                the name of a data set that `catalog.fetch` has fetched.
             **columns: names of the columns for `user`, `item`, `time`, `weight`; see `read_log`.
 
         Raises:
-            DataError: there is nothing there, or a file is broken.
+            DataError: there is nothing there, a data set is not fetched yet, or a file is broken.
         """
+        if not Path(path).exists():
+            from contrarec.data import catalog  # it makes data sets itself
+
+            if str(path) in catalog.ENTRIES:
+                path = catalog.folder(str(path))
+                if not path.is_dir():
+                    raise DataError(
+                        f"{path.name} is not fetched yet: contrarec data fetch {path.name}"
+                    )
         read = cls.from_folder if Path(path).is_dir() else cls.from_file
         return read(path, **columns)
 
@@ -132,7 +144,8 @@ class Dataset:
         path = Path(path)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder.")
-        return cls.from_parts(train=path, name=path.stem, path=str(path), **columns)
+        data = cls.from_parts(train=path, name=path.stem, path=str(path), **columns)
+        return replace(data, steps=_once(read_steps(path) + data.steps))
 
     @classmethod
     def from_folder(cls, path: str | Path, **columns: Unpack[ColumnNames]) -> "Dataset":
@@ -150,6 +163,7 @@ class Dataset:
         """
         folder = Path(path)
         found, others = find_parts(folder)
+        done = read_steps(found["train"])
         data = cls.from_parts(
             train=found.pop("train"),
             valid=found.pop("valid", None),
@@ -160,7 +174,8 @@ class Dataset:
             **columns,
         )
         return replace(
-            data, steps=data.steps + tuple(f"{file}: no part, ignored" for file in others)
+            data,
+            steps=_once(done + data.steps + tuple(f"{file}: no part, ignored" for file in others)),
         )
 
     @classmethod
@@ -187,6 +202,39 @@ class Dataset:
         return cls.from_parts(
             train=frame, name=name, user=user, item=item, time=time, weight=weight
         )
+
+    @classmethod
+    def from_sql(
+        cls, uri: str, query: str, *, name: str | None = None, **columns: Unpack[ColumnNames]
+    ) -> "Dataset":
+        """Take the log that a query returns; all of it is train.
+
+        The result goes through a temporary file, batch by batch, so that memory is that of the
+        data set. No password is kept: `path` has the address without it. PostgreSQL takes one from
+        the environment variable `PGPASSWORD` or from `~/.pgpass`, too.
+
+        Args:
+            uri: `postgresql://user:password@host:port/database` or `sqlite:///file`.
+            query: one statement that returns a row per interaction.
+            name: for reports; that of the database if None.
+            **columns: names of the query's columns for `user`, `item`, `time`, `weight`.
+
+        Raises:
+            BackendError: the database's driver is not installed.
+            DataError: the database cannot be reached, the query fails, or its result is no log.
+        """
+        from contrarec.data.addresses import parse_address
+        from contrarec.data.sql import write_query
+
+        address = parse_address(uri)
+        with TemporaryDirectory(prefix="contrarec-") as folder:
+            path = Path(folder) / "query.parquet"
+            write_query(address, query, path, columns)
+            try:
+                data = cls.from_file(path)
+            except DataError as error:
+                raise DataError(str(error).replace(str(path), address.shown)) from None
+        return replace(data, name=name or address.name, path=address.shown)
 
     @classmethod
     def from_csr(cls, matrix: Any, *, name: str = "matrix") -> "Dataset":
@@ -289,6 +337,33 @@ class Dataset:
             frame=self.frame,
         )
 
+    def with_items(self, ids: Iterable[Any]) -> "Dataset":
+        """Return the same interactions over more items, such as those that nobody has had yet.
+
+        Args:
+            ids: of items; those that are not there yet come behind the others, in this order. The
+                ids of all items become texts if these are texts.
+
+        Returns:
+            A data set in which the other items keep their indices. Where it is said which items
+            may be ranked (`candidates`), the new ones are none of them. `save` writes interactions
+            and with them the ids that have any.
+        """
+        items = self.items.extend(ids)
+        if items is self.items or items == self.items:
+            return self
+
+        def wider(test: TestSet) -> TestSet:
+            mask = replace(test.mask, items=items) if test.mask else None
+            return replace(test, truth=replace(test.truth, items=items), mask=mask)
+
+        return replace(
+            self,
+            train=replace(self.train, items=items),
+            valid=wider(self.valid) if self.valid else None,
+            tests={name: wider(test) for name, test in self.tests.items()},
+        )
+
     def describe(self) -> dict[str, Any]:
         """Return sizes, shift of popularity and everything noted, as plain values; see `report`."""
         return describe(self)
@@ -306,7 +381,7 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
-        """Write the parts as Parquet files, in a form that `load` reads back.
+        """Write the parts as Parquet files, in a form that `load` reads back, with the `steps`.
 
         The folder appears complete or not at all.
 
@@ -319,7 +394,7 @@ class Dataset:
         excluded = None
         if self.candidates is not None:
             excluded = self.items.take(np.setdiff1d(np.arange(self.n_items), self.candidates))
-        write_parts(Path(folder), self.parts, excluded)
+        write_parts(Path(folder), self.parts, excluded, self.steps)
 
 
 def _assemble(
@@ -346,6 +421,11 @@ def _assemble(
             seen, masked = train.union(truth), ("train", "valid")
     first = held_out.pop("valid") if valid is not None else None
     return Dataset(train=train, valid=first, tests=held_out, candidates=candidates, **about)
+
+
+def _once(steps: Iterable[str]) -> tuple[str, ...]:
+    """Leave out repetitions: a file may say of itself what was just found again."""
+    return tuple(dict.fromkeys(steps))
 
 
 def _check_names(tests: Iterable[str]) -> None:

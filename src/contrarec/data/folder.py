@@ -1,20 +1,21 @@
 """A data set as a folder: which file is which part, and writing one."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from contrarec.data.interactions import Interactions
+from contrarec.data.parquet import write_log
 from contrarec.data.readers import SUFFIXES
 from contrarec.errors import DataError
+from contrarec.files import new_folder, replacing
 
 NOT_CANDIDATE = "not_candidate.txt"
 """One item id a line: items of the folder that are never ranked."""
+FALSE_NEGATIVES = "false_negatives"
+"""Stem of the file, beside the parts, with pairs that are liked although no log has them."""
 
 
 def find_parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
@@ -30,6 +31,8 @@ def find_parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
     others = []
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in SUFFIXES or file.name == NOT_CANDIDATE:
+            continue
+        if file.stem == FALSE_NEGATIVES:
             continue
         if file.stem not in ("train", "valid", "test") and not file.stem.startswith("test_"):
             others.append(file.name)
@@ -62,8 +65,17 @@ def read_not_candidates(folder: Path) -> list[str] | None:
     return ids
 
 
+def find_false_negatives(folder: Path) -> Path | None:
+    """Find the file of known false negatives in a folder; None if there is none."""
+    files = (folder / f"{FALSE_NEGATIVES}{suffix}" for suffix in SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
+
+
 def write_parts(
-    folder: Path, parts: Mapping[str, Interactions], not_candidates: pl.Series | None
+    folder: Path,
+    parts: Mapping[str, Interactions],
+    not_candidates: pl.Series | None,
+    steps: Sequence[str] = (),
 ) -> None:
     """Write each part as a Parquet file of ids, in the layout that `find_parts` finds.
 
@@ -71,36 +83,32 @@ def write_parts(
         folder: must not hold anything yet; it appears complete or not at all.
         parts: by name.
         not_candidates: ids of items that are never ranked, or None.
+        steps: what was done to the data; the file of train says so.
 
     Raises:
         DataError: the folder is not empty, or cannot be written.
     """
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         for name, log in parts.items():
             stem = name if name in ("train", "valid", "test") else f"test_{name}"
-            columns: dict[str, Any] = {
-                "user_id": log.users.take(log.rows),
-                "item_id": log.items.take(log.indices),
-            }
-            columns |= {} if log.time is None else {"time": log.time}
-            columns |= {} if log.weight is None else {"weight": log.weight}
-            pl.DataFrame(columns).write_parquet(temporary / f"{stem}.parquet")
+            done = steps if name == "train" else ()
+            write_log(_frame(log), temporary / f"{stem}.parquet", done)
         if not_candidates is not None:
             text = "".join(f"{item}\n" for item in not_candidates)
             (temporary / NOT_CANDIDATE).write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder that takes the place of `folder` if the block succeeds."""
-    temporary = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder}: already there and not an empty folder.")
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def write_false_negatives(folder: Path, log: Interactions) -> None:
+    """Write known false negatives beside the parts of a folder, where they are found again."""
+    with replacing(folder / f"{FALSE_NEGATIVES}.parquet") as temporary:
+        _frame(log).write_parquet(temporary)
+
+
+def _frame(log: Interactions) -> pl.DataFrame:
+    columns: dict[str, Any] = {
+        "user_id": log.users.take(log.rows),
+        "item_id": log.items.take(log.indices),
+    }
+    columns |= {} if log.time is None else {"time": log.time}
+    columns |= {} if log.weight is None else {"weight": log.weight}
+    return pl.DataFrame(columns)

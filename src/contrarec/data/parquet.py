@@ -1,6 +1,7 @@
 """Parquet logs: whole, or batch by batch where a log would not fit into memory as a frame."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from contrarec.data.lookup import Lookup
 from contrarec.data.rows import RowBuilder, compiled_pays
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError
+
+STEPS = "contrarec.steps"
+"""Key of the file's metadata under which it says what was done to the log, as a JSON list."""
 
 _BATCH = 1 << 20  # rows in memory at a time
 _MOST_BATCHES = 64  # of a log; longer ones get larger batches
@@ -33,6 +37,19 @@ def read_parquet(path: Path, asked: ColumnNames) -> pl.DataFrame:
     with _blaming(path):
         frame = log.scan.collect()
     return log.clean(frame, 0)
+
+
+def read_steps(path: Path) -> tuple[str, ...]:
+    """Return what a file that this package wrote says was done to its log."""
+    if path.suffix.lower() != ".parquet":
+        return ()
+    with _blaming(path):
+        return tuple(json.loads(pl.read_parquet_metadata(path).get(STEPS, "[]")))
+
+
+def write_log(frame: pl.DataFrame, path: Path, steps: Iterable[str] = ()) -> None:
+    """Write a log as a Parquet file that says what was done to it."""
+    frame.write_parquet(path, metadata={STEPS: json.dumps(list(steps), ensure_ascii=False)})
 
 
 def stream_parquet(path: Path, asked: ColumnNames) -> Interactions | None:

@@ -3,9 +3,11 @@
 from contrarec.evaluation.compare import (
     PairedTest,
     bootstrap_interval,
+    flipped_sums,
     holm,
     paired_test,
     paired_tests,
+    resampled_means,
 )
 from contrarec.evaluation.metrics import DEFINITIONS, METRICS, parse_metric
 from contrarec.evaluation.protocol import Evaluation, GroupEvaluation, evaluate, popularity_groups
@@ -21,10 +23,12 @@ __all__ = [
     "bootstrap_interval",
     "dot_scorer",
     "evaluate",
+    "flipped_sums",
     "holm",
     "paired_test",
     "paired_tests",
     "parse_metric",
     "popularity_groups",
+    "resampled_means",
     "top_k",
 ]

@@ -5,7 +5,7 @@ users is. It says nothing about the spread over training seeds; average the per-
 seeds first where there are several.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -52,7 +52,7 @@ def bootstrap_interval(
     counted = ~np.isnan(table)
     if not counted.any(0).all():
         raise DataError(f"`values` must count at least one user per column, got {array.shape}.")
-    means = _resampled_means(table, counted, n_resamples, np.random.default_rng(rng))
+    means = resampled_means(table, n_resamples=n_resamples, rng=rng)
     quantile = np.quantile if counted.all() else np.nanquantile
     low, high = quantile(means, _ends(level), axis=0)
     return low.reshape(array.shape[1:]), high.reshape(array.shape[1:])
@@ -155,8 +155,7 @@ def paired_tests(
     """
     _check_resampling(n_resamples, level)
     rng = np.random.default_rng(rng)
-    everyone = np.ones(table.shape, bool)
-    resampled = _resampled_means(table, everyone, n_resamples, rng)  # [n_resamples, m]
+    resampled = resampled_means(table, n_resamples=n_resamples, rng=rng)  # [n_resamples, m]
     means, pairs = table.mean(0), list(combinations(range(table.shape[1]), 2))
     p_values = _sign_flip_p_values(table, pairs, n_flips, rng)
     tests = {}
@@ -172,6 +171,52 @@ def paired_tests(
             p_value=float(p_value),
         )
     return tests
+
+
+def resampled_means(table: Floats, *, n_resamples: int, rng: Seed = 0) -> Floats:
+    """Return the mean of each column over users drawn with replacement, `[n_resamples, m]`.
+
+    All columns have the same draws, so that a figure made of several means has its own bootstrap.
+
+    Args:
+        table: `[n, m]`, one row per user; NaN marks a user that a column does not count.
+        n_resamples: bootstrap samples.
+        rng: seed or generator.
+
+    Returns:
+        The means; NaN where a resample has no user that a column counts.
+    """
+    counted, rng = ~np.isnan(table), np.random.default_rng(rng)
+    n, everyone = len(table), bool(counted.all())
+    filled, weights = np.where(counted, table, 0.0), counted.astype(np.float64)
+    means = np.full((n_resamples, table.shape[1]), np.nan)
+    chunk = max(1, _CHUNK // n)
+    for first in range(0, n_resamples, chunk):
+        size = min(chunk, n_resamples - first)
+        draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        total = np.full((size, 1), float(n)) if everyone else _product(times, weights)
+        np.divide(_product(times, filled), total, out=means[first : first + size], where=total > 0)
+    return means
+
+
+def flipped_sums(differences: Floats, *, n_flips: int, rng: Seed = 0) -> Floats:
+    """Return the sum of each column when every user's row gets a random sign, `[n_flips, m]`.
+
+    All columns have the same signs, so that a figure made of several sums has its own test.
+
+    Args:
+        differences: `[n, m]`, one row per user, 0 where a column does not count the user.
+        n_flips: random sign patterns.
+        rng: seed or generator.
+    """
+    rng, sums = np.random.default_rng(rng), np.empty((n_flips, differences.shape[1]))
+    n_words = -(-len(differences) // 32)
+    padded = np.zeros((32 * n_words, differences.shape[1]))
+    padded[: len(differences)] = differences
+    for part, flips in _random_flips(n_flips, n_words, rng):
+        sums[part] = _flipped_sums(padded, flips)
+    return sums
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:
@@ -231,23 +276,6 @@ def _ends(level: float) -> list[float]:
     return [(1 - level) / 2, (1 + level) / 2]
 
 
-def _resampled_means(
-    table: Floats, counted: NDArray[np.bool_], n_resamples: int, rng: np.random.Generator
-) -> Floats:
-    """Return the mean of each column over users drawn with replacement, `[n_resamples, m]`."""
-    n, everyone = len(table), bool(counted.all())
-    filled, weights = np.where(counted, table, 0.0), counted.astype(np.float64)
-    means = np.full((n_resamples, table.shape[1]), np.nan)
-    chunk = max(1, _CHUNK // n)
-    for first in range(0, n_resamples, chunk):
-        size = min(chunk, n_resamples - first)
-        draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
-        total = np.full((size, 1), float(n)) if everyone else _product(times, weights)
-        np.divide(_product(times, filled), total, out=means[first : first + size], where=total > 0)
-    return means
-
-
 def _sign_flip_p_values(
     table: Floats, pairs: Sequence[tuple[int, int]], n_flips: int, rng: np.random.Generator
 ) -> Floats:
@@ -273,15 +301,22 @@ def _sign_flip_p_values(
             differences[: len(difference), column] = difference
         observed, as_large = _observed(differences), np.zeros(len(numbers), np.int64)
         rng.bit_generator.state = state
-        chunk = max(1, _CHUNK // len(differences))
-        for first in range(0, n_flips, chunk):
-            size = min(chunk, n_flips - first)
-            # whole words per row, so that the chunk size decides nothing
-            random_bits = np.frombuffer(rng.bytes(size * 4 * n_words), np.uint8)
-            flips = np.unpackbits(random_bits.reshape(size, -1), axis=1)  # [size, 32 · n_words]
+        for _, flips in _random_flips(n_flips, n_words, rng):
             as_large += (np.abs(_flipped_sums(differences, flips)) >= observed).sum(0)
         p_values[numbers] = (1 + as_large) / (1 + n_flips)
     return p_values
+
+
+def _random_flips(
+    n_flips: int, n_words: int, rng: np.random.Generator
+) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """Yield random bits `[some, 32 · n_words]`, a bounded chunk of the patterns at a time."""
+    chunk = max(1, _CHUNK // (32 * n_words))
+    for first in range(0, n_flips, chunk):
+        size = min(chunk, n_flips - first)
+        # whole words per row, so that the chunk size decides nothing
+        random_bits = np.frombuffer(rng.bytes(size * 4 * n_words), np.uint8)
+        yield slice(first, first + size), np.unpackbits(random_bits.reshape(size, -1), axis=1)
 
 
 def _exact_p_value(difference: Floats) -> float:

@@ -77,6 +77,8 @@ class Evaluation:
     """The test set."""
     users: NDArray[np.int64]
     """`[n]` indices of the users counted: those with at least one positive."""
+    lists: NDArray[np.int32]
+    """`[n, K]`, what was ranked for each of them, best first; -1 where nothing was left."""
     per_user: dict[str, Floats]
     """Metric → `[n]`, in the order of `users`."""
     intervals: Intervals
@@ -103,7 +105,7 @@ class Evaluation:
         return {name: float(values.mean()) for name, values in self.per_user.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the per-user values, ready for JSON."""
+        """Return everything but lists and per-user values, ready for JSON."""
         return {
             "name": self.name,
             "metrics": self.metrics(),
@@ -185,6 +187,7 @@ def evaluate(
     return Evaluation(
         name=test.name,
         users=users,
+        lists=items,
         per_user=per_user,
         intervals=intervals,
         groups={

@@ -1,1 +1,1 @@
-"""Recommendations for other programs: a server over HTTP."""
+"""After training: recommendations for everyone, indices and exports, a server over HTTP."""

@@ -1,10 +1,10 @@
 """The paths about what is served: its users, their histories, its state and its metrics."""
 
+from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from contrarec import __version__
 from contrarec.serving import schemas as s
 from contrarec.serving.metrics import CONTENT_TYPE
 from contrarec.serving.service import PROBLEMS, UNKNOWN, Service, answers, json_response
@@ -19,7 +19,7 @@ def about_routes(service: Service) -> APIRouter:
     @routes.get("/health", responses=answers(s.Health))
     async def health() -> Response:
         """Tell that the process answers."""
-        return json_response({"status": "ok", "version": __version__})
+        return json_response({"status": "ok", "version": version("contrarec")})
 
     @routes.get("/ready", responses=answers(s.Readiness, {503: {"model": s.Readiness}}))
     async def ready() -> Response:

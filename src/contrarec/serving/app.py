@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from contrarec import __version__
 from contrarec.errors import ConfigError
 from contrarec.serving import page
 from contrarec.serving.about import about_routes
@@ -43,7 +43,7 @@ def make_app(live: Live, *, key: str | None = None, limits: Limits | None = None
 
     app = FastAPI(
         title="contrarec",
-        version=__version__,
+        version=version("contrarec"),
         description="Recommendations from a trained run.",
         docs_url=None,  # its page loads from elsewhere; `page` has one of ours
         redoc_url=None,

@@ -33,15 +33,24 @@ class SharedNegatives:
         config: `negatives` is `in_batch` or `all`.
         loss: has to weigh its negatives.
         device: where the batches are.
+        seen_only: `all` is every item that has an interaction in `train`.
 
     Raises:
         ConfigError: the loss does not weigh negatives, or a step would take more than `LIMIT`.
     """
 
     def __init__(
-        self, train: Interactions, config: TrainingConfig, loss: Loss, device: torch.device
+        self,
+        train: Interactions,
+        config: TrainingConfig,
+        loss: Loss,
+        device: torch.device,
+        *,
+        seen_only: bool = False,
     ) -> None:
-        kind, n_items = config.negatives, train.n_items
+        kind = config.negatives
+        items = np.flatnonzero(train.item_counts) if seen_only else np.arange(train.n_items)
+        n_items = len(items)
         if not loss.weighs_negatives:
             raise ConfigError(
                 f"`negatives` must be 'sampled' with {type(loss).__name__}, whose formula has no "
@@ -59,8 +68,8 @@ class SharedNegatives:
         self._indptr = torch.as_tensor(train.indptr, device=device)
         self._indices = torch.as_tensor(train.indices, device=device).long()
         if kind == "all":
-            self._items: torch.Tensor | None = torch.arange(n_items, device=device)
-            log_weight = torch.zeros(n_items)
+            self._items: torch.Tensor | None = torch.from_numpy(items).to(device)
+            log_weight = torch.zeros(train.n_items)
         else:
             self._items = None
             share = positive_share(train, by_user=config.positives == "user")

@@ -15,7 +15,7 @@ from contrarec.errors import ConfigError, DataError
 from contrarec.files import write_text
 from contrarec.methods import choose_methods
 from contrarec.model import resolve_device
-from contrarec.recommender import Recommender
+from contrarec.recommender import Recommender, given_features
 from contrarec.settings import Settings, locate_setting, resolve_settings
 from contrarec.training.loop import Hooks, Metrics
 from contrarec.tuning.result import Finding, Tuning
@@ -81,7 +81,8 @@ def tune(
 
     Only the validation set is looked at, to judge a trial and to give it up. The first trial has
     the values that would be used without tuning, as far as they lie within the search space. What
-    is found depends on the arguments alone; the same call goes on where an earlier one stopped.
+    is found depends on the arguments alone; the same call goes on where an earlier one stopped. The
+    preset grows with every method that is through.
 
     Args:
         data: with a validation set; test sets are dropped before anything is trained.
@@ -119,35 +120,7 @@ def tune(
     ]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    findings, failures = list[Finding](), list[str]()
-    with open_storage(folder / STORAGE) as storage:
-        for job in jobs:
-            training = job.settings.training
-            try:
-                finished = search(
-                    storage,
-                    job.name,
-                    job.space,
-                    partial(_train, data, job, device),
-                    identity={
-                        "settings": job.settings.to_toml(),
-                        "data": _digest(data),
-                        "search space": {key: asdict(part) for key, part in job.space.items()},
-                    },
-                    start=job.start,
-                    n_trials=trials if job.space else 1,
-                    seed=seed,
-                    warm_up=WARM_UP * training.eval_every,
-                    on_trial=partial(_report, job, trials, on_trial) if on_trial else None,
-                )
-            except ConfigError as error:
-                raise ConfigError(f"{folder}: {error}") from error
-            finding = _finding(job, finished[:trials])
-            if finding:
-                findings.append(finding)
-            else:
-                reason = finished[-1].user_attrs.get("error", "")
-                failures.append(f"{job.backbone} {job.method}: no trial came to its end; {reason}")
+    failures = list[str]()
     tuning = Tuning(
         data=data.name,
         fingerprint=data.fingerprint(),
@@ -158,10 +131,39 @@ def tune(
         preset=None if preset is None else str(preset),
         overrides=dict(overrides or {}),
         monitor=jobs[0].settings.training.monitor,
-        findings=tuple(findings),
+        findings=(),
     )
-    if findings:
-        write_text(folder / PRESET, tuning.to_preset())
+    with open_storage(folder / STORAGE) as storage:
+        for job in jobs:
+            training = job.settings.training
+            features = given_features(job.settings.backbone, data)
+            try:
+                finished = search(
+                    storage,
+                    job.name,
+                    job.space,
+                    partial(_train, data, job, device),
+                    identity={
+                        "settings": job.settings.to_toml(),
+                        "data": _digest(data),
+                        "search space": {key: asdict(part) for key, part in job.space.items()},
+                    }
+                    | ({} if features is None else {"item vectors": features.fingerprint()}),
+                    start=job.start,
+                    n_trials=trials if job.space else 1,
+                    seed=seed,
+                    warm_up=WARM_UP * training.eval_every,
+                    on_trial=partial(_report, job, trials, on_trial) if on_trial else None,
+                )
+            except ConfigError as error:
+                raise ConfigError(f"{folder}: {error}") from error
+            finding = _finding(job, finished[:trials])
+            if finding:
+                tuning = replace(tuning, findings=(*tuning.findings, finding))
+                write_text(folder / PRESET, tuning.to_preset())
+            else:
+                reason = finished[-1].user_attrs.get("error", "")
+                failures.append(f"{job.backbone} {job.method}: no trial came to its end; {reason}")
     if failures:
         raise ConfigError(" ".join(failures))
     return tuning
