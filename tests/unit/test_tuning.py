@@ -23,7 +23,7 @@ from contrarec.losses import LOSSES
 from contrarec.methods import method_table
 from contrarec.recommender import Recommender
 from contrarec.settings import resolve_settings
-from contrarec.training import loop
+from contrarec.training import team
 from contrarec.training.loop import Hooks
 from contrarec.tuning import Finding, Range, Trial, search_space, tune
 from contrarec.tuning.spaces import _FILE, Choice, Space
@@ -286,7 +286,7 @@ def test_the_preset_trains_to_the_same_value_and_serves_a_comparison(
 
 def test_no_test_set_is_looked_at(tuned: Path, tmp_path: Path, monkeypatch: Any) -> None:
     looked: set[str] = set()
-    evaluate, fit = loop.evaluate, Recommender.fit
+    evaluate, fit = team.evaluate, Recommender.fit
 
     def watched(scorer: Any, test: Any, **more: Any) -> Any:
         looked.add(test.name)
@@ -298,7 +298,7 @@ def test_no_test_set_is_looked_at(tuned: Path, tmp_path: Path, monkeypatch: Any)
         assert set(self.result["metrics"]) == {"valid"}
         return self
 
-    monkeypatch.setattr(loop, "evaluate", watched)
+    monkeypatch.setattr(team, "evaluate", watched)
     monkeypatch.setattr(Recommender, "fit", without_tests)
     other = toy_data(test_shift=1)
     tune(other, ["infonce", "bpr"], ["mf"], out=tmp_path, **ARGUMENTS)
