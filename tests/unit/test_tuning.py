@@ -379,6 +379,22 @@ def test_other_data_are_refused_and_fewer_trials_are_the_first_of_many(
     assert found.findings[0].valid == max(trial[3] for trial in first)
 
 
+def test_a_pruned_trial_is_counted_and_no_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(data: Any, job: Any, device: str, trial: Any, values: Any) -> float:  # noqa: ARG001
+        trial.set_user_attr("seconds", 1.0)
+        trial.set_user_attr("best_epoch", 1)
+        if trial.number == 1:
+            trial.report(0.9, 1)
+            raise optuna.TrialPruned
+        return 0.1
+
+    monkeypatch.setattr("contrarec.tuning.run._train", train)
+    found = tune(toy_data(), ["bpr"], trials=3, out=tmp_path, overrides=FAST).findings[0]
+    assert (found.trial, found.valid, found.trials, found.pruned) == (0, 0.1, 3, 1)
+
+
 def test_a_search_with_choices_goes_on(tmp_path: Path) -> None:
     assert any(isinstance(part, Choice) for part in search_space("advinfonce-closed").values())
     for trials in (1, 2):
