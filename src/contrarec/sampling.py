@@ -7,10 +7,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from contrarec.data.blocks import Block
 from contrarec.data.interactions import Interactions
 from contrarec.errors import DataError
 from contrarec.kernels.dispatch import Backend, resolve
-from contrarec.kernels.draws import draw_batch, stream_key
+from contrarec.kernels.draws import draw_batch, draw_block, stream_key
 
 Phase = Literal["min", "max"]
 
@@ -20,6 +21,8 @@ class Batch(NamedTuple):
 
     users: torch.Tensor
     items: torch.Tensor
+    share: float = 1.0
+    """Share of the step's rows that these are; the other workers of a team have the rest."""
 
 
 class Sampler:
@@ -41,6 +44,8 @@ class Sampler:
         seed: base of the random streams.
         device: where the batches go.
         backend: of the kernel that draws.
+        block: the place of `train` in a larger log: only those rows of a batch are drawn whose user
+            it has, by the indices of `train`. All blocks together give the batches of the whole.
 
     Raises:
         DataError: there is nothing to learn from, or a user has every item in its history.
@@ -59,6 +64,7 @@ class Sampler:
         seen_only: bool = False,
         device: torch.device | str = "cpu",
         backend: Backend = "auto",
+        block: Block | None = None,
     ) -> None:
         if train.nnz == 0:
             raise DataError("train: no interactions to learn from.")
@@ -74,25 +80,34 @@ class Sampler:
                 f"train: user {train.users.ids[fullest]!r} has interacted with all {n_items} "
                 "items, so no negative can be drawn; remove that user from train."
             )
-        self._nnz = train.nnz
+        self._nnz = block.nnz if block else train.nnz
         self._batch_size = batch_size
         self._seed = seed
         self._device = torch.device(device)
+        self._draw: Callable[..., tuple[Any, Any]]
         log: tuple[Any, ...] = (train.indptr, indices, np.flatnonzero(train.user_counts))
         options: dict[str, Any] = {
             "n_items": n_items,
             "n_neg": n_neg,
             "by_user": positives == "user",
         }
-        if resolve(backend, torch.empty(0, device=self._device), gpu=True) == "triton":
+        if block:
+            options |= {
+                "first_row": block.first_row,
+                "nnz": block.nnz,
+                "first_active": block.first_active,
+                "n_active": block.n_active,
+            }
+            self._draw = partial(draw_block, *log, backend=backend, **options)
+        elif resolve(backend, torch.empty(0, device=self._device), gpu=True) == "triton":
             from contrarec.kernels.gpu import draws as gpu
 
             log = tuple(torch.tensor(part, device=self._device) for part in log)
-            self._draw: Callable[..., tuple[Any, Any]] = partial(gpu.draw_batch, *log, **options)
+            self._draw = partial(gpu.draw_batch, *log, **options)
         else:
             self._draw = partial(draw_batch, *log, backend=backend, **options)
-        full = train.nnz // batch_size
-        incomplete = train.nnz % batch_size > 0 and not drop_last
+        full = self._nnz // batch_size
+        incomplete = self._nnz % batch_size > 0 and not drop_last
         self.n_batches = max(1, full + incomplete)
 
     def batches(self, epoch: int, phase: Phase = "min", first: int = 0) -> Iterator[Batch]:
@@ -112,4 +127,5 @@ class Sampler:
             yield Batch(
                 torch.as_tensor(users, device=self._device),
                 places if self._items is None else self._items[places],
+                len(users) / len(rows),
             )

@@ -76,6 +76,8 @@ class TestRefusals:
             (["train", "nowhere", "--set", "tau"], "key=value"),
             (["train", "nowhere", "--set", "tau=-1"], "`tau` must be positive, got -1"),
             (["train", "nowhere", "--seed", "x"], "--seed"),
+            (["train", "nowhere", "--ray-address", "auto"], "`--ray-address` needs `--workers`"),
+            (["train", "nowhere", "--workers", "x"], "--workers"),
             (["train", "nowhere", "--seed", "-1"], "`seed`"),
             (["train", "nowhere", "--config", "no.toml"], "no.toml"),
             (["evaluate", "nowhere"], "nowhere: not a run"),

@@ -55,16 +55,17 @@ def test_percentiles_against_a_double_loop(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_profiles_against_a_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    counts = np.sort(rng.integers(0, 50, size=12))[::-1].copy()
+    counts = rng.integers(0, 50, size=12)
+    counts[-1] = 49  # what an empty place would look up is a popular item
     lists = random_lists(rng, 20, 5, 12)
     lists[4] = -1  # nothing could be ranked
-    total, before, group = counts.sum(), 0, []
-    for count in counts:  # descending already
-        group.append(
-            "head" if 3 * before < total else "middle" if 3 * before < 2 * total else "tail"
-        )
-        before += count
-    group = ["tail" if count == 0 else name for name, count in zip(group, counts, strict=True)]
+    total, before, group = counts.sum(), 0, {}
+    for item in sorted(range(12), key=lambda i: (-counts[i], i)):
+        in_head, in_middle = 3 * before < total, 3 * before < 2 * total
+        group[item] = "head" if in_head else "middle" if in_middle else "tail"
+        if counts[item] == 0:
+            group[item] = "tail"
+        before += counts[item]
     percentiles = popularity_percentiles(counts)
     profile = list_profile(lists, counts)
     for row, items in enumerate(lists):

@@ -115,6 +115,8 @@ def test_clipping() -> None:
         (np.ones(99), True),
         (np.ones(101), False),
         (np.concatenate([np.ones(5000), np.full(10, 3000.0)]), True),  # worth 14 of 5010
+        (np.concatenate([np.ones(5000), np.full(200, 300.0)]), True),  # worth 235 of 5200
+        (np.concatenate([np.ones(5000), np.full(900, 30.0)]), False),  # worth 1260 of 5900
     ],
 )
 def test_when_an_effective_sample_is_small(values: np.ndarray, small: bool) -> None:

@@ -30,7 +30,7 @@ LAYERS = (
     {"growth"},
     {"recommender"},
     {"comparison"},
-    {"audit", "serving", "tuning"},
+    {"audit", "distributed", "serving", "tuning"},
     {"report"},
     {"cli", "integrations"},
 )

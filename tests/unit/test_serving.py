@@ -100,6 +100,8 @@ def batched(
                 rest[numbers.index(5)].cancel()
             work.may.set()
             answers = await asyncio.gather(first, *rest, return_exceptions=True)
+            done = [task for task in rest if not task.cancelled() and task.exception() is None]
+            assert not any(isinstance(task.result(), Exception) for task in done)  # but raised
             assert await batcher(2) == 4  # and it goes on
             return answers[1:]
 

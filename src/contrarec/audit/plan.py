@@ -95,9 +95,11 @@ def split_data(data: Dataset, config: AuditConfig) -> Dataset:
 
 
 def keep_split(data: Dataset, folder: Path) -> Dataset:
-    """Write what was split off, so that the runs can be evaluated later; say where it is."""
-    if Path(data.path).is_dir() and Dataset.load(data.path).fingerprint() == data.fingerprint():
-        return data
+    """Write what was split off, so that the runs can be evaluated later; say where it is.
+
+    Raises:
+        ConfigError: the folder holds another split.
+    """
     if not folder.exists():
         data.save(folder)
     elif Dataset.load(folder).fingerprint() != data.fingerprint():

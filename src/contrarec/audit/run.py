@@ -85,7 +85,7 @@ def audit_log(
     """
     config = config or AuditConfig()
     kind = "data" if data.tests else "log"
-    data = split_data(data, config)
+    given, data = data, split_data(data, config)
     training = {"ks": [config.k], "monitor": f"{HEADLINE[0]}@{config.k}"}
     if preset is None:
         training |= default_training(data.train.nnz)
@@ -93,7 +93,8 @@ def audit_log(
     _, jobs = plan_jobs(data, methods, backbones, seeds, out=out, preset=preset, overrides=training)
     _, headline = same_metrics(jobs)
     plan = make_plan(data, config, kind, int(headline[0].partition("@")[2]))
-    data = keep_split(data, Path(out) / DATA_FOLDER)
+    if data is not given:
+        data = keep_split(data, Path(out) / DATA_FOLDER)
     for _ in train_jobs(jobs, replace(data, tests={}), device=device, watch=watch):
         pass
     settings = {

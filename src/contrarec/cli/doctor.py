@@ -5,7 +5,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +78,20 @@ def _versions() -> dict[str, str | None]:
 
 
 def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # brings email along
+
     try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
+        return version(name)
+    except PackageNotFoundError:
         return None
 
 
 def _requirements() -> dict[str, list[str]]:
     """Return the packages that contrarec asks for, by extra; the base is under ''."""
+    from importlib.metadata import requires
+
     found: dict[str, list[str]] = {"": []}
-    for requirement in metadata.requires("contrarec") or []:
+    for requirement in requires("contrarec") or []:
         extra = re.search(r"extra == ['\"]([\w.-]+)['\"]", requirement)
         name = re.match(r"[\w.-]+", requirement)
         if name:

@@ -27,7 +27,6 @@ from contrarec.cli.inputs import (
     with_valid,
 )
 from contrarec.cli.report import WithReport, check_report, report_run
-from contrarec.config import NO_BACKBONE
 from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -104,6 +103,21 @@ def train(
             "(what its environment says).",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Divide the users among N workers, which Ray starts; --threads is then of each.",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The Ray cluster for the workers: auto or HOST:PORT; if not given, one is started "
+            "on this machine and stopped again.",
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -120,6 +134,7 @@ def train(
     """
     with output(as_json) as console:
         from contrarec import runs
+        from contrarec.config import NO_BACKBONE
         from contrarec.recommender import Recommender
         from contrarec.settings import resolve_settings
         from contrarec.training.progress import progress
@@ -135,8 +150,10 @@ def train(
         }
         if track_to and not track:
             raise ConfigError("--track-to says where --track logs to; that is missing.")
+        if ray_address is not None and workers is None:
+            raise ConfigError("`--ray-address` needs `--workers`, how many to start there.")
         settings = resolve_settings(**chosen)
-        recommender = Recommender.from_settings(settings, device=device)
+        recommender = Recommender.from_settings(settings, device="cpu" if workers else device)
         n_threads = use_threads(threads)
         if track:
             check_tracking(track, track_to)
@@ -152,7 +169,7 @@ def train(
             )
         if resume and started and all(value in (None, []) for value in chosen.values()):
             settings, _ = runs.read_settings(folder)
-            recommender = Recommender.from_settings(settings, device=device)
+            recommender = Recommender.from_settings(settings, device="cpu" if workers else device)
         elif resume and not started:
             console.say(f"{folder}: no run to resume there, so this is its start.")
 
@@ -168,22 +185,35 @@ def train(
         what = f"training {settings.backbone.name} with {settings.loss_name}"
         if is_baseline:
             what = f"fitting {settings.loss_name}"
-        console.say(
-            f"{what}, seed {settings.seed}, on {recommender.device} with {n_threads} CPU threads, "
-            f"in {folder}"
-        )
+        where = f"on {recommender.device} with {n_threads} CPU threads"
+        if workers is not None:
+            where = f"by {workers} workers of {threads or 1} CPU threads"
+        console.say(f"{what}, seed {settings.seed}, {where}, in {folder}")
         with ExitStack() as stack:
             hooks = stack.enter_context(progress(settings.training, folder=folder))
             if track:
                 tracked = tracking(track, hooks, folder=folder, settings=settings, to=track_to)
                 hooks = stack.enter_context(tracked)
-            recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
-        result = recommender.result | {"threads": n_threads}
+            if workers is None:
+                recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
+                result = recommender.result | {"threads": n_threads}
+            else:
+                from contrarec.distributed.launch import Launch, train_together
+
+                launch = Launch(
+                    workers=workers, address=ray_address, device=device, threads=threads or 1
+                )
+                result = train_together(
+                    settings, dataset, folder, launch, resume=resume, hooks=hooks
+                )
         if with_report and result["stopped"] != "interrupted":
-            result["report"] = str(report_run(folder, recommender, dataset))
+            trained = recommender if workers is None else Recommender.load(folder, device=device)
+            result["report"] = str(report_run(folder, trained, dataset))
         console.finish(result, lambda: _text(result))
         if result["stopped"] == "interrupted":
             given = {
+                "--workers": workers,
+                "--ray-address": ray_address,
                 "--device": None if device == "auto" else device,
                 "--threads": threads,
                 "--user-col": user_col,

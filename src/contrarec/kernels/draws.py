@@ -74,6 +74,65 @@ def draw_batch(
     return users, items
 
 
+def draw_block(
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    active_users: np.ndarray,
+    rows: range,
+    *,
+    first_row: int,
+    nnz: int,
+    first_active: int,
+    n_active: int,
+    n_items: int,
+    n_neg: int,
+    by_user: bool,
+    key: int,
+    backend: Backend = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw those of `draw_batch`'s rows whose user is in a block of consecutive users.
+
+    The rows come in the same order, with the same items; users are counted from the block's first.
+
+    Args:
+        indptr: `[n_users + 1]`, of the block.
+        indices: the block's items.
+        active_users: the block's users with a history.
+        rows: which rows of the epoch of the whole log.
+        first_row: interactions before the block.
+        nnz: interactions of the whole log.
+        first_active: users with a history before the block.
+        n_active: users with a history in the whole log.
+        n_items: as in `draw_batch`.
+        n_neg: as there.
+        by_user: as there.
+        key: as there.
+        backend: as there.
+
+    Returns:
+        `users [b]` and `items [b, 1 + n_neg]`, int64, with b at most `len(rows)`, possibly 0.
+    """
+    compiled = resolve(backend) == "numba"
+    if compiled:
+        from contrarec.kernels.cpu import draws as cpu
+
+        places = np.empty(len(rows), np.int64)
+        cpu.permute_rows(rows.start, nnz, np.uint64(key), places)
+    else:
+        with np.errstate(over="ignore"):
+            places = _permute_array(np.arange(rows.start, rows.stop), nnz, np.uint64(key))
+    places = places % n_active - first_active if by_user else places - first_row
+    own = np.flatnonzero((places >= 0) & (places < len(active_users if by_user else indices)))
+    users = np.empty(len(own), np.int64)
+    items = np.empty((len(own), 1 + n_neg), np.int64)
+    draw = cpu.draw_rows if compiled else _draw_rows_reference
+    draw(
+        indptr, indices, active_users, rows.start + own, places[own], n_items, by_user,
+        np.uint64(key), users, items,
+    )  # fmt: skip
+    return users, items
+
+
 def _mix_array(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> S30)) * MIX_1
     x = (x ^ (x >> S27)) * MIX_2
@@ -112,12 +171,31 @@ def _draw_batch_reference(
     users: np.ndarray,
     items: np.ndarray,
 ) -> None:
+    row = np.arange(first_row, first_row + len(users))
     with np.errstate(over="ignore"):  # hashes are meant to wrap around
-        row = np.arange(first_row, first_row + len(users))
-        row_key = _mix_array(row.astype(np.uint64) * GOLDEN + key)
         place = _permute_array(row, len(indices), key)
+    place = place % len(active_users) if by_user else place
+    _draw_rows_reference(
+        indptr, indices, active_users, row, place, n_items, by_user, key, users, items
+    )
+
+
+def _draw_rows_reference(
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    active_users: np.ndarray,
+    row: np.ndarray,
+    place: np.ndarray,
+    n_items: int,
+    by_user: bool,
+    key: np.uint64,
+    users: np.ndarray,
+    items: np.ndarray,
+) -> None:
+    with np.errstate(over="ignore"):
+        row_key = _mix_array(row.astype(np.uint64) * GOLDEN + key)
         if by_user:
-            users[:] = active_users[place % len(active_users)]
+            users[:] = active_users[place]
             history = indptr[users + 1] - indptr[users]
             items[:, 0] = indices[indptr[users] + _below_array(_mix_array(row_key), history)]
         else:

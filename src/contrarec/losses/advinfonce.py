@@ -260,7 +260,7 @@ class AdvInfoNCE(Loss):
             torch.autograd.backward(loss)
         if config.adv_l2:  # L2 pulls inwards, whichever way the optimizer goes
             sign = -1.0 if config.direction == "max" else 1.0
-            weight = sign * config.adv_l2 / len(pos)
+            weight = sign * config.adv_l2 / max(len(pos), 1)  # a worker's share may be empty
             hardness.add_l2(context["users"], context["neg_items"], weight)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -18,7 +18,6 @@ from contrarec.backbones import Backbone
 from contrarec.config import TrainingConfig
 from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError
-from contrarec.evaluation.protocol import evaluate
 from contrarec.evaluation.ranking import Scorer, dot_scorer
 from contrarec.kernels.scores import sampled_scores
 from contrarec.losses import Loss, adversary_due
@@ -27,11 +26,11 @@ from contrarec.losses.functional import kl_to_uniform
 from contrarec.optimizers import is_lazy, make_adam
 from contrarec.sampling import Batch, Phase, Sampler
 from contrarec.tensorfile import pack, unpack
-from contrarec.training.checkpoint import Checkpoint
 from contrarec.training.interrupt import Interrupt
 from contrarec.training.metrics_log import MetricsLog
 from contrarec.training.negatives import SharedNegatives
 from contrarec.training.state import KLTrace, State, epoch_plan
+from contrarec.training.team import Team
 
 Metrics = dict[str, dict[str, float]]
 Tables = tuple[torch.Tensor, torch.Tensor]
@@ -74,6 +73,7 @@ def fit(
     resume: bool = False,
     identity: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
+    team: Team | None = None,
 ) -> Outcome:
     """Train until the validation set stops improving, and restore the best weights.
 
@@ -88,6 +88,8 @@ def fit(
         resume: go on from the checkpoint in `folder`; without one, start from the beginning.
         identity: what must be equal between a checkpoint and the run that resumes it.
         hooks: functions called along the way.
+        team: the workers that train together, of which this is one; `data` are then its own
+            users' and `backbone` and `loss` have rows for them alone.
 
     Raises:
         ConfigError: the loss became NaN or infinite, or the monitored metric is not computed.
@@ -95,7 +97,7 @@ def fit(
     """
     # setup
     published = config.fidelity == "published"
-    hooks = hooks or Hooks()
+    hooks, team = hooks or Hooks(), team or Team()
     device = next(backbone.parameters()).device
     cosine = loss.similarity == "cosine"
     storage = torch.bfloat16 if config.storage == "bfloat16" else None
@@ -113,15 +115,19 @@ def fit(
         seen_only=seen_only,
         seed=seed,
         device=device,
+        block=team.block,
     )
     lazy = left_to_lazy_adam(backbone, loss, config)
     learned = (*backbone.parameters(), *loss.learned())
     optimizer = make_adam(learned, lr=config.lr, lazy=lazy)
+    team.attend(backbone, loss, optimizer)
     state, best, kl = State(), dict[str, torch.Tensor](), KLTrace(data.n_users, device)
-    checkpoint = Checkpoint(folder, backbone, loss, optimizer, identity or {}) if folder else None
+    checkpoint = None
+    if folder:
+        checkpoint = team.checkpoint(folder, backbone, loss, optimizer, identity or {})
     if checkpoint and resume and checkpoint.path.exists():
         state, best = checkpoint.load(kl)
-    log = MetricsLog(folder / "metrics.jsonl", state.epoch) if folder else None
+    log = MetricsLog(folder / "metrics.jsonl", state.epoch) if folder and team.leads else None
     if hooks.on_start:
         hooks.on_start(backbone, loss, state.epoch)
     started = time.perf_counter() - state.seconds
@@ -134,11 +140,14 @@ def fit(
             checkpoint.save(state, best, kl)
         saved = time.perf_counter()
 
-    def save_is_due() -> bool:
-        return time.perf_counter() - saved > config.checkpoint_seconds
-
     with Interrupt() as interrupt:
-        while not state.stopped and not interrupt.requested:
+
+        def pause() -> tuple[bool, ...]:
+            due = time.perf_counter() - saved > config.checkpoint_seconds
+            return team.anyone(interrupt.requested, due)
+
+        interrupted, save_is_due = pause()
+        while not state.stopped and not interrupted:
             plan = _plan(loss, state)
             if state.part == state.step == 0:
                 with torch.no_grad():
@@ -147,13 +156,15 @@ def fit(
             evaluating = last or (state.epoch + 1) % config.eval_every == 0
 
             # the passes of this epoch, from where the state says
-            while state.part < len(plan) and not interrupt.requested:
+            while state.part < len(plan) and not interrupted:
                 phase = plan[state.part]
                 stream = state.epoch if phase == "min" else state.adversary_passes + state.part
-                total = torch.tensor(state.losses.get(phase, 0.0), dtype=torch.float64).to(device)
+                before = state.losses.get(phase, 0.0) / team.size
+                total = torch.tensor(before, dtype=torch.float64).to(device)
                 with torch.no_grad():
                     constant = loss.propagate(backbone) if phase == "max" else None
                 for batch in sampler.batches(stream, phase, state.step):
+                    team.begin_step(batch.share)
                     # a pass first: layer 0 may be computed in it
                     outputs = loss.propagate(backbone) if constant is None else constant
                     context: dict[str, Any] = {
@@ -184,33 +195,37 @@ def fit(
                         )
                         value, row_kl = loss(pos, neg, outputs=outputs, **context), None
                         optimizer.zero_grad()
-                        value.backward()
+                        (value * batch.share).backward()
                         loss.after_backward()
                         of_negatives = sampled and not published
-                        add_batch_l2(backbone, batch, config.l2, negatives=of_negatives)
+                        strength = config.l2 * batch.share
+                        add_batch_l2(backbone, batch, strength, negatives=of_negatives)
                         optimizer.step()
                         if evaluating:
                             row_kl = _row_kl(loss, neg.detach(), context)
-                    total += value.detach()
+                    if batch.share:  # the mean of no rows is no number
+                        total += value.detach() * batch.share
                     if row_kl is not None:
                         kl.add(batch.users, row_kl)
                     state.step += 1
                     if hooks.on_step:
                         hooks.on_step(state.epoch, phase, state.step, sampler.n_batches)
-                    if interrupt.requested or save_is_due():
+                    interrupted, save_is_due = pause()
+                    if interrupted or save_is_due:
                         break
+                total = team.total(total)
                 state.losses[phase] = _finite(float(total), state.epoch + 1, config, loss)
                 if state.step == sampler.n_batches:
                     state.part, state.step = state.part + 1, 0
-                if interrupt.requested or save_is_due():
+                if interrupted or save_is_due:
                     save()
             if state.part < len(plan):
                 break
 
             # the end of the epoch: evaluate, keep the best, log
-            line = _epoch_line(state, plan, sampler.n_batches, kl)
+            line = _epoch_line(state, plan, sampler.n_batches, kl.summary(team))
             if evaluating:
-                line["metrics"] = evaluate_sets(model_scorer(backbone, loss), data, config.ks)
+                line["metrics"] = evaluate_sets(model_scorer(backbone, loss), data, config.ks, team)
                 improved = _update_best(state, line["metrics"], config)
                 if improved:
                     best = _weights(backbone, loss)
@@ -221,11 +236,14 @@ def fit(
             elif last:
                 state.stopped = "epochs"
             line["seconds"] = time.perf_counter() - started
+            kl.reset()
+            line |= team.account()
             if log:
                 log.append(line)
             if hooks.on_epoch:
                 hooks.on_epoch(line)
-            if state.stopped or interrupt.requested or save_is_due():
+            interrupted, save_is_due = pause()
+            if state.stopped or interrupted or save_is_due:
                 save()
 
     if best:
@@ -269,7 +287,8 @@ def add_batch_l2(backbone: Backbone, batch: Batch, strength: float, *, negatives
     The sum runs over users and positives, and over the sampled negatives if asked for.
     """
     items = batch.items if negatives else batch.items[:, 0]
-    backbone.add_l2(batch.users, items, strength / len(batch.users))
+    n_rows = max(len(batch.users), 1)  # a worker may have none of a step's rows
+    backbone.add_l2(batch.users, items, strength / n_rows)
 
 
 def left_to_lazy_adam(backbone: Backbone, loss: Loss, config: TrainingConfig) -> bool:
@@ -292,11 +311,14 @@ def model_scorer(backbone: Backbone, loss: Loss) -> Scorer:
     return dot_scorer(*loss.final_vectors(*backbone()))
 
 
-def evaluate_sets(scorer: Scorer, data: Dataset, ks: tuple[int, ...]) -> Metrics:
+def evaluate_sets(
+    scorer: Scorer, data: Dataset, ks: tuple[int, ...], team: Team | None = None
+) -> Metrics:
     """Return the metrics of the validation set and every test set, by name."""
+    team = team or Team()
     sets = [data.valid] if data.valid else []
     sets += data.tests.values()
-    return {test.name: evaluate(scorer, test, ks=ks).metrics() for test in sets}
+    return {test.name: team.metrics(scorer, test, ks) for test in sets}
 
 
 def _plan(loss: Loss, state: State) -> tuple[Phase, ...]:
@@ -316,7 +338,7 @@ def _row_kl(loss: Loss, neg: torch.Tensor, context: dict[str, Any]) -> torch.Ten
 
 
 def _epoch_line(
-    state: State, plan: tuple[Phase, ...], n_batches: int, kl: KLTrace
+    state: State, plan: tuple[Phase, ...], n_batches: int, kl: dict[str, float] | None
 ) -> dict[str, Any]:
     """Close the epoch in `state` and return its line of the log."""
     passes = len(plan) - 1
@@ -327,9 +349,7 @@ def _epoch_line(
     state.adversary_passes += passes
     state.part, state.losses = 0, {}
     line["adversary_passes"] = state.adversary_passes
-    summary = kl.summary()
-    kl.reset()
-    return line | ({"kl": summary} if summary else {})
+    return line | ({"kl": kl} if kl else {})
 
 
 def _update_best(state: State, metrics: Metrics, config: TrainingConfig) -> bool:

@@ -1,7 +1,7 @@
 """Where a training run stands: everything a resumed run needs beside weights and optimizers."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -61,6 +61,13 @@ def epoch_plan(due: bool, adv_epochs: int) -> tuple[Phase, ...]:
     return (*passes, "min")
 
 
+class Gathers(Protocol):
+    """Whoever brings the workers' values together, as `Team` does."""
+
+    def gather(self, values: torch.Tensor, /) -> torch.Tensor:
+        """Return the workers' values `[n]`, one after the other."""
+
+
 class KLTrace:
     """Running mean, per user, of the adversary's KL divergence to uniform within one epoch."""
 
@@ -78,12 +85,18 @@ class KLTrace:
         self.sums.zero_()
         self.counts.zero_()
 
-    def summary(self) -> dict[str, float] | None:
-        """Mean and quantiles over the users seen, in nats; None if there were none."""
+    def summary(self, team: Gathers | None = None) -> dict[str, float] | None:
+        """Mean and quantiles over the users seen, in nats; None if there were none.
+
+        Args:
+            team: workers whose users count, too.
+        """
         seen = self.counts > 0
-        if not bool(seen.any()):
-            return None
         means = (self.sums[seen] / self.counts[seen]).double().cpu()
+        if team:
+            means = team.gather(means)
+        if not len(means):
+            return None
         low, median, high = _quantiles(means, (0.05, 0.5, 0.95))
         return {
             "mean": float(means.mean()),

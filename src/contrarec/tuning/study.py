@@ -5,6 +5,7 @@ study that was stopped goes on as if it had not been. A trial that was under way
 the values that it had.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,9 +124,10 @@ def search(
 
 
 def _check_identity(study: Any, identity: Mapping[str, Any]) -> None:
+    identity = json.loads(json.dumps(dict(identity)))  # lists for tuples, as the storage has them
     known = study.user_attrs.get("identity")
     if known is None:
-        study.set_user_attr("identity", dict(identity))
+        study.set_user_attr("identity", identity)
         return
     for name, value in identity.items():
         if known[name] != value:

@@ -59,16 +59,52 @@ def draw_batch(  # type: ignore[no-untyped-def]
             items[b, 0] = indices[place]
         users[b] = u
         free = n_items - (end - start)
-        row_items = items[b]
-        for j in range(1, len(row_items)):  # ranks among the items outside the history
-            row_items[j] = _below(_mix(row_key + np.uint64(j) * GOLDEN), free)
-        if end - start <= _SHORT:
-            for m in range(start, end):  # the item of a rank: step over each history item below it
-                for j in range(1, len(row_items)):
-                    row_items[j] += row_items[j] >= indices[m]
+        _draw_negatives(indices, start, end, free, row_key, items[b])
+
+
+@njit
+def draw_rows(  # type: ignore[no-untyped-def]
+    indptr, indices, active_users, rows, places, n_items, by_user, key, users, items
+):
+    """Write what `draw_batch` draws for some rows, whose places among one's own are known."""
+    for b in prange(len(rows)):
+        row_key = _mix(np.uint64(rows[b]) * GOLDEN + key)
+        if by_user:
+            u = active_users[places[b]]
+            start, end = indptr[u], indptr[u + 1]
+            items[b, 0] = indices[start + _below(_mix(row_key), end - start)]
         else:
+            u = np.searchsorted(indptr, places[b], side="right") - 1
+            start, end = indptr[u], indptr[u + 1]
+            items[b, 0] = indices[places[b]]
+        users[b] = u
+        _draw_negatives(indices, start, end, n_items - (end - start), row_key, items[b])
+
+
+@njit
+def permute_rows(first_row, nnz, key, places):  # type: ignore[no-untyped-def]
+    """Write the places of the rows from `first_row` on in an epoch of `nnz` rows."""
+    half = np.uint64(1)
+    while (ONE << (half + half)) < np.uint64(nnz):
+        half += ONE
+    salts = np.empty(ROUNDS, np.uint64)
+    for r in range(ROUNDS):
+        salts[r] = _mix(key + np.uint64(r))
+    for b in prange(len(places)):
+        places[b] = _permute(first_row + b, nnz, half, salts)
+
+
+@njit_serial
+def _draw_negatives(indices, start, end, free, row_key, row_items):  # type: ignore[no-untyped-def]
+    for j in range(1, len(row_items)):  # ranks among the items outside the history
+        row_items[j] = _below(_mix(row_key + np.uint64(j) * GOLDEN), free)
+    if end - start <= _SHORT:
+        for m in range(start, end):  # the item of a rank: step over each history item below it
             for j in range(1, len(row_items)):
-                row_items[j] += _below_rank(indices, start, end, row_items[j])
+                row_items[j] += row_items[j] >= indices[m]
+    else:
+        for j in range(1, len(row_items)):
+            row_items[j] += _below_rank(indices, start, end, row_items[j])
 
 
 @njit_serial

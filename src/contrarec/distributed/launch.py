@@ -1,0 +1,292 @@
+"""Ray Train starts the workers of a run, and starts them again from the last checkpoint.
+
+The run's folder is what the driver and the workers have in common: the blocks of users, the
+checkpoints, the log, and what each worker ends with. Nothing of size goes through Ray.
+"""
+
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrarec import runs
+from contrarec.data.dataset import Dataset
+from contrarec.distributed.checkpoint import check_workers
+from contrarec.distributed.refusals import check_divisible, check_histories
+from contrarec.distributed.remote import FAILED, OUTCOME, part_weights, work
+from contrarec.distributed.shards import write_blocks
+from contrarec.distributed.worker import join_weights
+from contrarec.errors import BackendError, ConfigError, DataError
+from contrarec.settings import Settings
+from contrarec.tensorfile import load_tensors
+from contrarec.training.loop import Hooks
+from contrarec.training.metrics_log import read_log
+
+_ERRORS = {kind.__name__: kind for kind in (DataError, ConfigError, BackendError)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How workers are started."""
+
+    workers: int
+    """How many."""
+    address: str | None = None
+    """Of a Ray cluster, or `auto`; None starts one on this machine and stops it again."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto`: a GPU for each worker if the cluster has as many."""
+    threads: int = 1
+    """CPU threads, and CPUs asked for, of each worker."""
+    max_failures: int = 3
+    """How often workers are started again before the run is given up."""
+    timeout: float = 300.0
+    """Seconds that the other workers wait for one that hangs."""
+
+
+def load_ray(*, local: bool) -> Any:
+    """Import Ray with its training library.
+
+    Args:
+        local: whether everything will run on this machine; Ray and gloo then keep to the loopback
+            address, and workers to the priority of this process.
+
+    Raises:
+        BackendError: it is not installed.
+    """
+    wanted = {"RAY_TRAIN_V2_ENABLED": "1"}
+    if local:  # the second is what Ray asks on any system, whatever its name says
+        wanted |= {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        wanted |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    for name, value in wanted.items():  # before Ray is imported, which reads them
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.train.torch
+    except ImportError as error:
+        raise BackendError(
+            f"training with workers needs Ray ({error}): pip install 'contrarec[dist]'"
+        ) from None
+    return ray
+
+
+def train_together(
+    settings: Settings,
+    data: Dataset,
+    folder: Path,
+    launch: Launch,
+    *,
+    resume: bool = False,
+    hooks: Hooks | None = None,
+) -> dict[str, Any]:
+    """Train a run by several workers; it ends as a folder like any other.
+
+    Args:
+        settings: of the run.
+        data: the whole data set; workers read their part of it from the run's folder.
+        folder: the run's folder; on several machines it must be one that all of them see.
+        launch: how many workers, and where.
+        resume: go on from the last checkpoint in the folder.
+        hooks: `on_epoch` and `on_eval` are called as the log grows.
+
+    Returns:
+        The run's result, as in `result.json`.
+
+    Raises:
+        ConfigError: the settings cannot be divided, or the folder is another run's.
+        DataError: something is wrong with the data.
+        BackendError: Ray is not installed, has too little to give, or gave up.
+    """
+    check_divisible(settings, launch.workers)
+    check_histories(data)
+    ray, folder = load_ray(local=launch.address is None), folder.resolve()
+    about = runs.RunData(
+        name=data.name, path=data.path, fingerprint=data.fingerprint(), frame=data.frame
+    )
+    with cluster(ray, launch) as on_gpu:
+        if resume and runs.is_started(folder):
+            _check_same(folder, settings, about)
+            check_workers(folder, launch.workers)
+        else:
+            runs.begin(folder, settings, about, data.train)
+        state = folder / "state"
+        write_blocks(state / "blocks", data, launch.workers)
+        for name in (FAILED, OUTCOME):
+            (state / name).unlink(missing_ok=True)
+        started = time.perf_counter()
+        with _following(folder / "metrics.jsonl", settings, hooks):
+            _run(ray, folder, settings, about, launch, on_gpu)
+    if (state / FAILED).is_file():
+        failed = json.loads((state / FAILED).read_text(encoding="utf-8"))
+        raise _ERRORS.get(failed["kind"], BackendError)(failed["message"])
+    weights = join_weights(
+        [load_tensors(part_weights(folder, rank))[0] for rank in range(launch.workers)]
+    )
+    result: dict[str, Any] = {
+        "run": str(folder),
+        "data": data.name,
+        "backbone": settings.backbone.name,
+        "loss": settings.loss_name,
+        "seed": settings.seed,
+        "device": "cuda" if on_gpu else "cpu",
+        "workers": launch.workers,
+        "exchange": "nccl" if on_gpu else "gloo",
+        "wall_seconds": time.perf_counter() - started,
+    } | json.loads((state / OUTCOME).read_text(encoding="utf-8"))
+    if result["stopped"] != "interrupted":
+        runs.finish(folder, weights, result)
+        shutil.rmtree(state / "blocks", ignore_errors=True)
+        shutil.rmtree(state / "parts", ignore_errors=True)
+    return result
+
+
+@contextmanager
+def cluster(ray: Any, launch: Launch) -> Iterator[bool]:
+    """Connect to a Ray cluster, or start one on this machine; yield whether workers get GPUs.
+
+    Raises:
+        ConfigError: `device` is not one of the choices.
+        BackendError: there is no such cluster, or it has too little for the workers.
+    """
+    if launch.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"`device` must be auto, cpu or cuda, got {launch.device!r}.")
+    joined = ray.is_initialized()
+    if not joined:
+        _connect(ray, launch)
+    try:
+        there = ray.cluster_resources()
+        gpus = int(there.get("GPU", 0))
+        on_gpu = launch.device == "cuda" or (launch.device == "auto" and gpus >= launch.workers)
+        _require(launch, "CPU", launch.workers * launch.threads, int(there.get("CPU", 0)))
+        if on_gpu:
+            _require(launch, "GPU", launch.workers, gpus)
+        yield on_gpu
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def _connect(ray: Any, launch: Launch) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if launch.address is not None:
+        try:
+            ray.init(address=launch.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise BackendError(
+                f"no Ray cluster at {launch.address!r}: {str(error).splitlines()[0]}"
+            ) from None
+        return
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    _require(launch, "CPU", launch.workers * launch.threads, cpus)  # before it takes seconds
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1",
+        **quiet,
+    )  # fmt: skip
+
+
+def _require(launch: Launch, kind: str, asked: int, there: int) -> None:
+    if asked > there:
+        where = launch.address or "this machine"
+        raise BackendError(
+            f"{launch.workers} workers need {asked} {kind}s ({asked // launch.workers} each), and "
+            f"{where} has {there}: ask for fewer workers or threads, or for a larger cluster."
+        )
+
+
+def _run(
+    ray: Any, folder: Path, settings: Settings, about: runs.RunData, launch: Launch, on_gpu: bool
+) -> None:
+    """Have Ray Train run the workers to their end."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    own = folder / "state" / "ray"
+    # a worker that hangs answers neither the others nor Ray
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(launch.timeout)
+    resources = {"CPU": float(launch.threads)} | ({"GPU": 1.0} if on_gpu else {})
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={
+            "folder": str(folder),
+            "settings": settings.to_toml(),
+            "fingerprint": about.fingerprint,
+            "threads": launch.threads,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=launch.workers, use_gpu=on_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=f"{os.getpid()}-{time.time_ns()}",  # not to go on with what Ray remembers itself
+            storage_path=str(own),
+            failure_config=FailureConfig(max_failures=launch.max_failures),
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if on_gpu else "gloo", timeout_s=max(1, round(launch.timeout))
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        cause = str(error).strip().splitlines()
+        raise BackendError(
+            f"{folder}: workers failed {launch.max_failures + 1} times; go on with --resume. "
+            f"The last cause: {cause[-1] if cause else error!r}"
+        ) from None
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+@contextmanager
+def _following(path: Path, settings: Settings, hooks: Hooks | None) -> Iterator[None]:
+    """Call hooks for the lines that workers add to the log while the block runs."""
+    if hooks is None:
+        yield
+        return
+    done, seen = threading.Event(), {line["epoch"] for line in read_log(path)}
+    best = -float("inf")
+
+    def look() -> None:
+        nonlocal best
+        for line in read_log(path):
+            if line["epoch"] in seen:
+                continue
+            seen.add(line["epoch"])
+            value = line.get("metrics", {}).get("valid", {}).get(settings.training.monitor, best)
+            improved, best = value > best, max(best, value)
+            if "metrics" in line and hooks.on_eval:
+                hooks.on_eval(line["epoch"], line["metrics"], improved)
+            if hooks.on_epoch:
+                hooks.on_epoch(line)
+
+    def follow() -> None:
+        while not done.wait(0.5):
+            look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        look()
+
+
+def _check_same(folder: Path, settings: Settings, about: runs.RunData) -> None:
+    known_settings, known = runs.read_settings(folder)
+    if known_settings != settings:
+        raise ConfigError(
+            f"{folder}: was started with other settings; resume it with those of its config.toml, "
+            "or choose another folder."
+        )
+    if known.fingerprint != about.fingerprint:
+        raise DataError(
+            f"{folder}: was trained on other data (fingerprint {known.fingerprint}, "
+            f"got {about.fingerprint})."
+        )

@@ -1,0 +1,158 @@
+"""The team of several workers: what the loop's `Team` asks, answered by exchanges."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from contrarec.backbones import Backbone
+from contrarec.config import TrainingConfig
+from contrarec.data.blocks import Block
+from contrarec.data.dataset import TestSet
+from contrarec.distributed.checkpoint import PartCheckpoint
+from contrarec.distributed.exchange import Choice, Exchange, rows_pay
+from contrarec.errors import DataError
+from contrarec.evaluation.metrics import METRICS
+from contrarec.evaluation.protocol import evaluate
+from contrarec.evaluation.ranking import Scorer
+from contrarec.losses import EmbeddingHardness, Loss
+from contrarec.training.checkpoint import Checkpoint
+from contrarec.training.team import Team
+
+
+class Workers(Team):
+    """One of several workers, each with its own block of users.
+
+    Gradients of items are added up before every step of an optimizer, and so all copies of the item
+    tables, and of their moments, stay the same. Those of users need no exchange.
+
+    Args:
+        block: this worker's users.
+        exchange: the collective operations.
+        config: sizes of a step.
+        device: where values for an exchange go.
+        choice: how dense gradients of items are added up: whole tables, touched rows, or what takes
+            fewer bytes.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        exchange: Exchange,
+        config: TrainingConfig,
+        device: torch.device,
+        choice: Choice = "auto",
+    ) -> None:
+        self.block, self.size, self.leads = block, exchange.size, exchange.rank == 0
+        self._exchange, self._choice, self._device = exchange, choice, device
+        self._n_pairs = config.batch_size * (1 + config.n_neg)
+        self._share, self._n_rows, self._batch_size = 1.0, 0.0, config.batch_size
+        self._began = time.perf_counter(), exchange.seconds, exchange.n_bytes
+
+    def attend(self, backbone: Backbone, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
+        """Add up the gradients of what all workers have a copy of, before every step."""
+        own = {id(backbone.user_table)}
+        hardness = getattr(loss, "hardness", None)
+        if isinstance(hardness, EmbeddingHardness):
+            own.add(id(hardness.users))
+        dense = not backbone.row_sparse  # a graph spreads a step over all rows
+
+        def of_model(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            for table in _tables(optimizer):
+                if id(table) not in own:
+                    self._add_up(table, dense=dense)
+
+        def of_adversary(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            for table in _tables(optimizer):
+                if table.grad is not None:  # it knows the mean over its own rows alone
+                    table.grad = table.grad * self._share if self._share else table.grad
+                if id(table) not in own:
+                    self._add_up(table, dense=False)
+
+        optimizer.register_step_pre_hook(of_model)
+        if loss.has_adversary:
+            loss.adversary_optimizer.register_step_pre_hook(of_adversary)
+
+    def begin_step(self, share: float) -> None:
+        """Take note of the share of a step's rows that this worker has."""
+        self._share = share
+        self._n_rows += share * self._batch_size
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum over the workers."""
+        return self._exchange.add_up(value.clone())
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the workers' values `[n]`, one after the other."""
+        return self._exchange.gather(values.to(self._device)).cpu()
+
+    def anyone(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether a worker has raised it; all get the same answer."""
+        raised = torch.tensor(flags, dtype=torch.int32, device=self._device)
+        return tuple(bool(flag) for flag in self._exchange.highest(raised).tolist())
+
+    def metrics(self, scorer: Scorer, test: TestSet, ks: Sequence[int]) -> dict[str, float]:
+        """Return the means over the users of all workers."""
+        names = [f"{kind}@{k}" for k in ks for kind in METRICS]
+        sums = np.zeros(1 + len(names))
+        if test.truth.nnz:
+            found = evaluate(scorer, test, ks=ks)
+            sums[0] = len(found.users)
+            sums[1:] = [found.per_user[name].sum() for name in names]
+        n_users, *totals = self.total(torch.from_numpy(sums).to(self._device)).tolist()
+        if not n_users:
+            raise DataError(f"test set `{test.name}` must have a user with a positive, got none.")
+        return {name: value / n_users for name, value in zip(names, totals, strict=True)}
+
+    def checkpoint(
+        self,
+        folder: Path,
+        backbone: Backbone,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        identity: dict[str, Any],
+    ) -> Checkpoint:
+        """Return where this worker's part of a checkpoint goes."""
+        return PartCheckpoint(folder, backbone, loss, optimizer, identity, exchange=self._exchange)
+
+    def account(self) -> dict[str, Any]:
+        """Return rows a second and share of time in exchanges, of each worker since last time."""
+        now = time.perf_counter(), self._exchange.seconds, self._exchange.n_bytes
+        seconds, exchanging, n_bytes = (b - a for a, b in zip(self._began, now, strict=True))
+        own = torch.tensor(
+            [[self._n_rows / seconds, exchanging / seconds, n_bytes]],
+            dtype=torch.float64,
+            device=self._device,
+        )
+        self._began, self._n_rows = now, 0.0
+        columns = self._exchange.gather(own).T.tolist()
+        names = ("rows_per_second", "communicating", "bytes")
+        return {"workers": dict(zip(names, columns, strict=True))}
+
+    def _add_up(self, table: torch.nn.Parameter, *, dense: bool) -> None:
+        grad = table.grad
+        if grad is None:
+            return
+        if grad.is_sparse:
+            grad = grad.coalesce()
+            table.grad = self._exchange.add_up_rows(grad.indices()[0], grad.values(), len(table))
+        elif dense or not self._by_rows(table):
+            self._exchange.add_up(grad)
+        else:
+            touched = (grad != 0).any(1).nonzero()[:, 0]
+            total = self._exchange.add_up_rows(touched, grad[touched], len(table))
+            grad[total.indices()[0]] = total.values()  # every touched row is one of these
+
+    def _by_rows(self, table: torch.Tensor) -> bool:
+        if self._choice != "auto":
+            return self._choice == "rows"
+        return rows_pay(
+            n_rows=len(table), dim=table.shape[1], n_pairs=self._n_pairs, n_workers=self.size
+        )
+
+
+def _tables(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [table for group in optimizer.param_groups for table in group["params"]]
