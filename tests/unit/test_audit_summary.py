@@ -99,3 +99,13 @@ def test_without_an_in_distribution_set() -> None:
     assert "Under shift" in text
     assert "loses least" not in text
     assert "In distribution" not in text
+
+
+def test_who_was_still_improving() -> None:
+    run = {**A.runs[0], "stopped": "epochs", "best_epoch": 9}
+    hurried = MethodResult(**vars(A) | {"runs": (run,)})
+    at_the_end = " ".join(summarise(audit([hurried, B], {})))
+    assert "infonce was still improving on validation when the epochs ran out" in at_the_end
+    assert "still improving" not in " ".join(summarise(audit([hurried, B], {}, kind="runs")))
+    past = MethodResult(**vars(A) | {"runs": ({**run, "best_epoch": 8},)})
+    assert "still improving" not in " ".join(summarise(audit([past, B], {})))

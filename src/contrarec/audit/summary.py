@@ -174,6 +174,17 @@ def _cautions(audit: "Audit") -> list[str]:
             "All methods trained with the same settings, tuned for none of them: tune and give the "
             "preset (--preset) before a decision hangs on it."
         )
+    hurried = [
+        method.label
+        for method in audit.methods
+        if any(r["stopped"] == "epochs" and r["best_epoch"] == r["epochs"] for r in method.runs)
+    ]
+    if hurried and audit.kind != "runs":
+        were = "was" if len(hurried) == 1 else "were"
+        cautions.append(
+            f"{_listed(hurried)} {were} still improving on validation when the epochs ran out: "
+            "give more (--set epochs=N)."
+        )
     if audit.reference == "valid":
         cautions.append(
             "There is no test set 'id': valid stands for it, which also picked the epochs and "
