@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from contrarec.audit.assemble import measure_all
-from contrarec.audit.plan import AuditConfig, keep_split, make_plan, split_data
+from contrarec.audit.config import AuditConfig
+from contrarec.audit.plan import keep_split, make_plan, split_data
 from contrarec.audit.result import Audit
 from contrarec.audit.subjects import subjects_of_jobs, subjects_of_runs
 from contrarec.comparison.run import Watch, plan_jobs, same_metrics, train_jobs
