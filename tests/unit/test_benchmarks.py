@@ -22,6 +22,7 @@ from benchmarks import (
     record,
     run,
     sampler,
+    serving,
     startup,
     threads,
     worlds,
@@ -209,13 +210,17 @@ def small(name: str) -> list[record.Row]:
                 "product": (30, 30),
             },
         ),
+        "serving": lambda: serving.rows(
+            short=True, threads=1, n_users=50, n_items=40, n_interactions=300, clients=3, seconds=2
+        ),
         "profile": lambda: profile.rows(None, short=True, large=(3_000, 2_000, 30_000)),
     }
     return list(made[name]())
 
 
 @pytest.mark.parametrize(
-    "name", ["kernels", "sampler", "evaluation", "reading", "startup", "threads", "profile"]
+    "name",
+    ["kernels", "sampler", "evaluation", "reading", "startup", "threads", "serving", "profile"],
 )
 def test_a_benchmark_yields_rows_that_fit(name: str, tmp_path: Path) -> None:
     rows = small(name)

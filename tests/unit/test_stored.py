@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import contrarec as cr
 from contrarec.errors import DataError
@@ -80,3 +81,12 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match=r"vectors\.safetensors: damaged"):
         open_stored(tmp_path / "run")
+
+
+def test_weights_of_any_type_have_a_checksum(tmp_path: Path) -> None:
+    """A loss may keep a flag among its weights, which is never mapped."""
+    rec = cr.Recommender("mf", "bc", **FAST).fit(data(), out=tmp_path / "run")
+    assert any(tensor.dtype == torch.bool for tensor in rec.model.weights().values())
+    stored = open_stored(tmp_path / "run")
+    assert stored is not None
+    same(stored.recommend(rec.users.ids, 3), rec.recommend(rec.users.ids, 3))

@@ -23,7 +23,7 @@ from contrarec.losses import LOSSES
 from contrarec.methods import method_table
 from contrarec.recommender import Recommender
 from contrarec.settings import resolve_settings
-from contrarec.training import loop
+from contrarec.training import team
 from contrarec.training.loop import Hooks
 from contrarec.tuning import Finding, Range, Trial, search_space, tune
 from contrarec.tuning.spaces import _FILE, Choice, Space
@@ -286,7 +286,7 @@ def test_the_preset_trains_to_the_same_value_and_serves_a_comparison(
 
 def test_no_test_set_is_looked_at(tuned: Path, tmp_path: Path, monkeypatch: Any) -> None:
     looked: set[str] = set()
-    evaluate, fit = loop.evaluate, Recommender.fit
+    evaluate, fit = team.evaluate, Recommender.fit
 
     def watched(scorer: Any, test: Any, **more: Any) -> Any:
         looked.add(test.name)
@@ -298,7 +298,7 @@ def test_no_test_set_is_looked_at(tuned: Path, tmp_path: Path, monkeypatch: Any)
         assert set(self.result["metrics"]) == {"valid"}
         return self
 
-    monkeypatch.setattr(loop, "evaluate", watched)
+    monkeypatch.setattr(team, "evaluate", watched)
     monkeypatch.setattr(Recommender, "fit", without_tests)
     other = toy_data(test_shift=1)
     tune(other, ["infonce", "bpr"], ["mf"], out=tmp_path, **ARGUMENTS)
@@ -377,6 +377,22 @@ def test_other_data_are_refused_and_fewer_trials_are_the_first_of_many(
     assert found.findings[0].trials == 2
     first = trials_of(copy)[0][:2]
     assert found.findings[0].valid == max(trial[3] for trial in first)
+
+
+def test_a_pruned_trial_is_counted_and_no_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(data: Any, job: Any, device: str, trial: Any, values: Any) -> float:  # noqa: ARG001
+        trial.set_user_attr("seconds", 1.0)
+        trial.set_user_attr("best_epoch", 1)
+        if trial.number == 1:
+            trial.report(0.9, 1)
+            raise optuna.TrialPruned
+        return 0.1
+
+    monkeypatch.setattr("contrarec.tuning.run._train", train)
+    found = tune(toy_data(), ["bpr"], trials=3, out=tmp_path, overrides=FAST).findings[0]
+    assert (found.trial, found.valid, found.trials, found.pruned) == (0, 0.1, 3, 1)
 
 
 def test_a_search_with_choices_goes_on(tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def _study(result: Result) -> list[Block]:
                 columns=["backbone", "variant", "mean", "sd", "difference", "from", "to", "p"],
                 rows=rows,
                 note=f"Difference to {result['methods'][0]}. {result['users'][test]} users, "
-                f"{len(result['seeds'])} seeds.",
+                f"seeds: {len(result['seeds'])}.",
             )
         )
     kl = {(row["backbone"], row["name"]): row["kl"] for row in result["variants"]}
@@ -374,7 +374,8 @@ def _study_summary(result: Result) -> list[str]:
         f"{leaders['best']}; no other beats significantly {', '.join(leaders['methods'])}."
         for leaders in result["leaders"]
     ]
-    return [f"{len(result['variants'])} variants, {len(result['seeds'])} seeds each.", *found]
+    seeds = ", ".join(map(str, result["seeds"]))
+    return [f"{len(result['variants'])} variants, each with these seeds: {seeds}.", *found]
 
 
 def _items(title: str, rows: Sequence[Result]) -> Table:

@@ -216,7 +216,8 @@ def _train(data: Dataset, job: _Job, device: str, trial: Any, values: dict[str, 
 
 
 def _finding(job: _Job, finished: Sequence[Any]) -> Finding | None:
-    complete = [trial for trial in finished if trial.value is not None]
+    # not by its value: a pruned trial has one, the last that it reported
+    complete = [trial for trial in finished if trial.state.name == "COMPLETE"]
     if not complete:
         return None
     best = max(complete, key=lambda trial: trial.value)  # the first of those that are equal
