@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrarec import losses
-    from contrarec.audit.plan import AuditConfig
+    from contrarec.audit.config import AuditConfig
     from contrarec.audit.run import audit_log, audit_runs
     from contrarec.data import catalog, cleaning, splits, synthetic
     from contrarec.data.dataset import Dataset, TestSet
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AuditConfig": "contrarec.audit.plan",
+    "AuditConfig": "contrarec.audit.config",
     "Dataset": "contrarec.data.dataset",
     "Interactions": "contrarec.data.interactions",
     "Recommender": "contrarec.recommender",

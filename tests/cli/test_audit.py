@@ -212,6 +212,7 @@ def test_what_is_printed_for_a_person(
         (["LOG", "--gamma", "-3"], "`gamma` must be at least -1"),
         (["LOG", "--clip", "1"], "`clip` must be at least 0 and below 1, got 1"),
         (["LOG", "--weighed", "other"], "`weighed` must be among id, "),
+        (["LOG", "--weighed", "uniform"], "got 'uniform', whose popularity was chosen"),
         (["LOG", "LOG"], "one log at a time"),
         (["nowhere"], "nowhere: no such file or folder"),
         (["RUN", "LOG"], "is not a run, and the others are"),

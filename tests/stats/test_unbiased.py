@@ -5,10 +5,17 @@ with its item's exposure. The mean of an estimate over draws is compared with th
 |z| > 4.5 happens by chance with a probability below 1e-5.
 """
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 
+from contrarec.audit.config import AuditConfig
+from contrarec.audit.plan import make_plan
+from contrarec.audit.shift import split_log
 from contrarec.audit.unbiased import make_weights, unbiased_metrics, user_sums
+from contrarec.data.dataset import Dataset
 from contrarec.data.synthetic import SyntheticConfig, World, synthesize
 
 K, DRAWS, Z = 10, 400, 4.5
@@ -78,3 +85,27 @@ def test_ips_is_unbiased_and_the_plain_mean_is_not(world: World, lists: np.ndarr
     assert (error < 0.1 * np.abs(np.mean(plain, axis=0) - over_positives)).all()
     # 95 % intervals: below 90 % in 400 draws would be 4.6 standard deviations away
     assert (np.mean(covered, axis=0) > 0.9).all()
+
+
+def test_ips_is_unbiased_after_shifted_sets_were_taken(
+    world: World, lists: np.ndarray, tmp_path: Path
+) -> None:
+    """A tenth of the log went into a set of equally popular items, mostly from the rare ones."""
+    path = tmp_path / "p.csv"
+    pl.DataFrame({"item_id": np.arange(80), "propensity": world.exposure}).write_csv(path)
+    config = AuditConfig(k=K, propensities=path, clip=0.0)
+    _, per_user = truth_of(world, lists)
+    rng, found = np.random.default_rng(1), []
+    for draw in range(DRAWS // 2):
+        shown = rng.random(world.preferred.nnz) < world.exposure[world.preferred.indices]
+        log = Dataset.from_parts(train=world.preferred.select(shown))
+        data = split_log(log, ("uniform",), share=0.15, seed=draw)
+        weights = make_plan(data, config, "log", K).weights["id"]
+        truth = data.tests["id"].truth
+        users = np.flatnonzero(truth.user_counts)
+        sums = user_sums(lists[users], users, truth, weights.values)
+        metrics = unbiased_metrics(sums, sums, users, truth, weights, K)
+        found.append([value.ips[0] for value in metrics if value.ips])
+    table = np.array(found)
+    z = (table.mean(0) - per_user) / (table.std(0, ddof=1) / np.sqrt(len(table)))
+    assert (np.abs(z) < Z).all()

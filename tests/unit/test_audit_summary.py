@@ -26,9 +26,7 @@ def test_honest_when_nothing_is_significant() -> None:
     assert "Under shift (mean of g2, uniform), advinfonce has the highest recall@20, .1800" in text
     assert "advinfonce loses least, but not significantly less than infonce: it keeps 64 %" in text
     assert "infonce 50 % [10, 90], not significant (corrected p 1.000)" in text
-    assert (
-        "Its cost in distribution is within chance: .0200 [.0050, .0350] of recall@20 below" in text
-    )
+    assert "Its cost in distribution is within chance: recall@20 .0200 [.0050, .0350] below" in text
     for said in ("no difference between the methods is significant", "not significantly"):
         text = text.replace(said, "")
     assert "significantly" not in text
@@ -40,7 +38,9 @@ def test_what_is_significant_is_called_so() -> None:
     assert ".1800 [.1700, .1900], significantly above every other method." in text
     assert "advinfonce loses least: it keeps 64 % [10, 90] of its recall@20 in dist" in text
     assert "(infonce 50 % [10, 90], significant (corrected p .004))" in text
-    assert "Its cost in distribution: .0200 [.0050, .0350] of recall@20 below infonce, sign" in text
+    assert "Its cost in distribution: recall@20 .0200 [.0050, .0350] below infonce, sign" in text
+    assert "Under shift it is .0300 [.0150, .0450] above that one, significant" in text
+    assert "Under shift it is .0300 [.0150, .0450] above that one, significant" in text
 
 
 def test_one_with_little_to_lose_is_no_winner() -> None:
@@ -63,7 +63,7 @@ def test_the_direction_of_a_difference_does_not_depend_on_the_order() -> None:
     sure = {("advinfonce", "infonce", where): 0.004 for where in ("id", SHIFTED, KEPT)}
     text = " ".join(summarise(audit([B, A], sure)))
     assert "advinfonce loses least" in text
-    assert "Its cost in distribution: .0200 [.0050, .0350] of recall@20 below infonce" in text
+    assert "Its cost in distribution: recall@20 .0200 [.0050, .0350] below infonce" in text
 
 
 def test_a_single_method() -> None:
@@ -99,3 +99,13 @@ def test_without_an_in_distribution_set() -> None:
     assert "Under shift" in text
     assert "loses least" not in text
     assert "In distribution" not in text
+
+
+def test_who_was_still_improving() -> None:
+    run = {**A.runs[0], "stopped": "epochs", "best_epoch": 9}
+    hurried = MethodResult(**vars(A) | {"runs": (run,)})
+    at_the_end = " ".join(summarise(audit([hurried, B], {})))
+    assert "infonce was still improving on validation when the epochs ran out" in at_the_end
+    assert "still improving" not in " ".join(summarise(audit([hurried, B], {}, kind="runs")))
+    past = MethodResult(**vars(A) | {"runs": ({**run, "best_epoch": 8},)})
+    assert "still improving" not in " ".join(summarise(audit([past, B], {})))

@@ -8,9 +8,10 @@ import numpy as np
 
 from contrarec import runs
 from contrarec.audit import distribution, unbiased
+from contrarec.audit.config import AuditConfig
 from contrarec.audit.contrast import Estimate, UserTable, set_figures
 from contrarec.audit.measure import GROUP_METRIC, MeasuredSet, measure_subject
-from contrarec.audit.plan import AuditConfig, Plan
+from contrarec.audit.plan import Plan
 from contrarec.audit.result import Audit, MethodResult, Weighing
 from contrarec.audit.shift import SHIFTED, describe_sets, measured_sets
 from contrarec.audit.subjects import Subject

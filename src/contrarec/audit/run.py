@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from contrarec.audit.assemble import measure_all
-from contrarec.audit.plan import AuditConfig, keep_split, make_plan, split_data
+from contrarec.audit.config import AuditConfig
+from contrarec.audit.plan import keep_split, make_plan, split_data
 from contrarec.audit.result import Audit
 from contrarec.audit.subjects import subjects_of_jobs, subjects_of_runs
 from contrarec.comparison.run import Watch, plan_jobs, same_metrics, train_jobs
@@ -29,23 +30,23 @@ DATA_FOLDER = "data"
 def default_training(n_train: int) -> dict[str, Any]:
     """Return what an audit trains with, unless a preset or the user says otherwise.
 
-    The same for all methods: about a hundred steps an epoch, at least 30 epochs and about 3,000
+    The same for all methods: about a hundred steps an epoch, at least 20 epochs and about 2,000
     steps, stopped early. Enough to compare methods, not each one's best.
 
     Args:
         n_train: training interactions.
 
     >>> default_training(200_000)
-    {'batch_size': 2048, 'lr': 0.002, 'epochs': 31, 'eval_every': 2, 'patience': 3}
+    {'batch_size': 2048, 'lr': 0.002, 'epochs': 21, 'eval_every': 2, 'patience': 3}
     """
     batch = 2 ** round(np.log2(max(n_train / 100, 1)))
     batch = int(min(max(batch, 256), 8192))
-    epochs = min(max(30, math.ceil(3000 / math.ceil(n_train / batch))), 300)
+    epochs = min(max(20, math.ceil(2000 / math.ceil(n_train / batch))), 300)
     return {
         "batch_size": batch,
         "lr": 2e-3,
         "epochs": epochs,
-        "eval_every": epochs // 15,
+        "eval_every": epochs // 10,
         "patience": 3,
     }
 

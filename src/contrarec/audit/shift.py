@@ -82,10 +82,10 @@ def split_log(
 ) -> Dataset:
     """Take an in-distribution test set, shifted ones and, where there is none, valid out of a log.
 
-    The order matters. The latest interactions go first, so that nothing of train is later. Then
-    comes `id`, a random share of the log as it is. Of the shifted ones, the flattest has the first
-    choice among rare items. Train and valid are what is left, so that train is a little flatter
-    than the log was.
+    The order matters. The latest interactions go first, so that nothing of train is later. Then go
+    the shifted sets, of which the flattest has the first choice among rare items. What is left is
+    divided at random into `id`, valid and train, which so have the same popularity: a little
+    steeper than the log's, since rare items went into the shifted sets.
 
     Args:
         log: interactions without test sets.
@@ -106,7 +106,7 @@ def split_log(
     n_sets = len(names) + 1 + (log.valid is None)
     share = _default_share(log.train.nnz, n_sets) if share is None else share
     _check_log(log, names, share * n_sets)
-    order = [*([TIME] if TIME in names else []), REFERENCE, *sorted(gammas, key=gammas.__getitem__)]
+    order = [*([TIME] if TIME in names else []), *sorted(gammas, key=gammas.__getitem__), REFERENCE]
     tests: dict[str, Split] = {}
     for place, name in enumerate(order):
         left = share / (1 - share * place)  # of what the sets before it leave

@@ -138,13 +138,24 @@ def _cost(audit: "Audit", winner: "MethodResult") -> str:
     if best is winner:
         return f"It costs nothing in distribution: {winner.label} is the best there, too."
     found = _between(audit, winner, best, place)
-    if found is None:
+    gain = _between(audit, winner, best, _overall_place(audit))
+    if found is None or gain is None:
         return ""
-    size = f"{decimal(-found.difference)} [{decimal(-found.high)}, {decimal(-found.low)}]"
-    size += f" of {metric} below {best.label}, {_sure(found)}"
-    if found.p_holm <= SIGNIFICANT:
-        return f"Its cost in distribution: {size}."
-    return f"Its cost in distribution is within chance: {size}."
+    cost = "Its cost in distribution"
+    cost += "" if found.p_holm <= SIGNIFICANT else " is within chance"
+    return (
+        f"{cost}: {metric} {_size(found)} {best.label}, {_sure(found)}. Under shift it is "
+        f"{_size(gain)} that one, {_sure(gain)}."
+    )
+
+
+def _size(found: Difference) -> str:
+    """Say how far a method is above or below the other."""
+    low, high = found.low, found.high
+    word = "above"
+    if found.difference < 0:
+        low, high, word = -high, -low, "below"
+    return f"{decimal(abs(found.difference))} [{decimal(low)}, {decimal(high)}] {word}"
 
 
 def _lists(audit: "Audit", winner: "MethodResult") -> str:
@@ -173,6 +184,17 @@ def _cautions(audit: "Audit") -> list[str]:
         cautions.append(
             "All methods trained with the same settings, tuned for none of them: tune and give the "
             "preset (--preset) before a decision hangs on it."
+        )
+    hurried = [
+        method.label
+        for method in audit.methods
+        if any(r["stopped"] == "epochs" and r["best_epoch"] == r["epochs"] for r in method.runs)
+    ]
+    if hurried and audit.kind != "runs":
+        were = "was" if len(hurried) == 1 else "were"
+        cautions.append(
+            f"{_listed(hurried)} {were} still improving on validation when the epochs ran out: "
+            "give more (--set epochs=N)."
         )
     if audit.reference == "valid":
         cautions.append(

@@ -24,7 +24,7 @@ from contrarec.cli.report import NAME, check_report
 from contrarec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from contrarec.audit.plan import AuditConfig
+    from contrarec.audit.config import AuditConfig
     from contrarec.audit.result import Audit
     from contrarec.data.dataset import Dataset
 
@@ -219,7 +219,7 @@ def _column(propensities: str | None) -> str | None:
 
 
 def _config(**values: Any) -> "AuditConfig":
-    from contrarec.audit.plan import AuditConfig
+    from contrarec.audit.config import AuditConfig
 
     return AuditConfig(**{key: value for key, value in values.items() if value is not None})
 
