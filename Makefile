@@ -4,10 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 ARGS ?=
+DATA := $(or $(CONTRAREC_DATA),../shared/data)
+REPORTS := runs/reports
+
+# Three reports on one data set: name, where it is, seeds, settings of the comparison.
+define report
+$(BIN)/contrarec audit $(2) --seeds $(3) --out $(REPORTS)/$(1)-audit --report
+$(BIN)/contrarec compare $(2) --seeds $(3) --methods infonce,advinfonce,bpr,popularity \
+  $(4) --out $(REPORTS)/$(1)-comparison --report
+$(BIN)/contrarec report $(REPORTS)/$(1)-audit/mf-advinfonce-0 --out $(REPORTS)/$(1)-run.html
+endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint fmt bench docs clean
+.PHONY: help install demo test lint fmt bench reports docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -33,6 +43,13 @@ fmt: $(VENV)/dev.stamp  ## rewrite the code in house style
 bench: $(VENV)/base.stamp  ## time the hot paths in short (ARGS='kernels' for the record of some)
 	$(BIN)/python -m benchmarks.run $(or $(ARGS),--short)
 
+# What `data synth` makes is kept: the audit goes on with the runs that it finds.
+reports: $(VENV)/report.stamp  ## audit Coat, Yahoo! R3 (in CONTRAREC_DATA) and a generated world into runs/reports
+	test -d $(REPORTS)/world || $(BIN)/contrarec data synth --out $(REPORTS)/world
+	$(call report,coat,$(DATA)/coat,5,--preset coat)
+	$(call report,yahoo-r3,$(DATA)/yahoo-r3,2,--set lr=2e-3 --set epochs=20)
+	$(call report,world,$(REPORTS)/world,5,--set lr=2e-3 --set epochs=40)
+
 docs: $(VENV)/docs.stamp  ## build the pages into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -46,6 +63,10 @@ $(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
+	@touch $(VENV)/base.stamp $@
+
+$(VENV)/report.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[report]'
 	@touch $(VENV)/base.stamp $@
 
 $(VENV)/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python

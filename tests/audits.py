@@ -33,7 +33,16 @@ def method(name: str, inside: float, one: float, two: float) -> MethodResult:
         label=name,
         backbone="mf",
         method=name,
-        runs=({"run": name, "seed": 0, "best_epoch": 4, "epochs": 9, "stopped": "patience"},),
+        runs=(
+            {
+                "run": name,
+                "seed": 0,
+                "best_epoch": 4,
+                "epochs": 9,
+                "stopped": "patience",
+                "adversary_passes": None,
+            },
+        ),
         metrics={place: {M: estimate(value)} for place, value in sets.items()},
         groups={
             place: {"head": estimate(2 * value), "tail": estimate(value / 2)}

@@ -109,3 +109,11 @@ def test_who_was_still_improving() -> None:
     assert "still improving" not in " ".join(summarise(audit([hurried, B], {}, kind="runs")))
     past = MethodResult(**vars(A) | {"runs": ({**run, "best_epoch": 8},)})
     assert "still improving" not in " ".join(summarise(audit([past, B], {})))
+
+
+def test_an_adversary_that_never_moved() -> None:
+    """Its method is the one without an adversary, which nobody should take for a finding."""
+    for passes, said in ((0, True), (3, False), (None, False)):
+        run = {**B.runs[0], "adversary_passes": passes}
+        text = " ".join(summarise(audit([A, MethodResult(**vars(B) | {"runs": (run,)})], {})))
+        assert ("The adversary of advinfonce had not moved yet" in text) == said

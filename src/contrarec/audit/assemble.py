@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from contrarec.audit.subjects import Subject
 from contrarec.audit.summary import summarise
 from contrarec.data.dataset import Dataset
 from contrarec.evaluation.protocol import GROUPS
+from contrarec.training.metrics_log import read_log
 
 SHOWN = ("recall", "ndcg", "hit")
 """Kinds of metrics in the result, at its cutoff."""
@@ -88,6 +90,24 @@ def _figures(k: int) -> tuple[str, ...]:
     return (*(f"{kind}@{k}" for kind in SHOWN), *groups, *lists)
 
 
+def _course(folder: Path) -> dict[str, Any]:
+    """Say how a run was trained, and how often its adversary had moved in the weights it kept."""
+    result = runs.read_result(folder)
+    course = {name: result[name] for name in ("best_epoch", "epochs", "seconds", "stopped")}
+    loss = runs.read_settings(folder)[0].loss
+    if getattr(loss, "hardness", "closed_form") == "closed_form":  # nothing that learns
+        return course | {"adversary_passes": None}
+    kept = next(
+        (
+            line["adversary_passes"]
+            for line in read_log(folder / "metrics.jsonl")
+            if line["epoch"] == result["best_epoch"]
+        ),
+        None,
+    )
+    return course | {"adversary_passes": kept}
+
+
 def _method(
     subject: Subject,
     measured: Mapping[str, MeasuredSet],
@@ -119,11 +139,7 @@ def _method(
         backbone=subject.backbone,
         method=subject.method,
         runs=tuple(
-            {"run": str(folder), "seed": seed}
-            | {
-                name: runs.read_result(folder)[name]
-                for name in ("best_epoch", "epochs", "seconds", "stopped")
-            }
+            {"run": str(folder), "seed": seed} | _course(folder)
             for folder, seed in zip(subject.folders, subject.seeds, strict=True)
         ),
         metrics={name: estimates(name, metrics) for name in ordered},

@@ -27,7 +27,7 @@ class MethodResult:
     backbone: str
     method: str
     runs: tuple[dict[str, Any], ...]
-    """Per seed: `run`, `seed`, `best_epoch`, `epochs`, `seconds`, `stopped`."""
+    """Per seed: `run`, `seed`, `best_epoch`, `epochs`, `seconds`, `stopped`, `adversary_passes`."""
     metrics: dict[str, dict[str, Estimate]]
     """Set → metric → mean over users, with its interval."""
     groups: dict[str, dict[str, Estimate]]

@@ -5,7 +5,7 @@ was stopped goes on.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,34 +20,45 @@ from contrarec.audit.subjects import subjects_of_jobs, subjects_of_runs
 from contrarec.comparison.run import Watch, plan_jobs, same_metrics, train_jobs
 from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError
+from contrarec.methods import choose_methods
 
 METHODS = ("infonce", "advinfonce", "bpr", "popularity")
 BACKBONES = ("mf",)
+ADVERSARIES = ("advinfonce", "advinfonce-mlp", "advinfonce-budget")
 HEADLINE = ("recall", "ndcg")
 DATA_FOLDER = "data"
 
 
-def default_training(n_train: int) -> dict[str, Any]:
+def default_training(n_train: int, methods: Iterable[str] = ()) -> dict[str, Any]:
     """Return what an audit trains with, unless a preset or the user says otherwise.
 
     The same for all methods: about a hundred steps an epoch, at least 20 epochs and about 2,000
-    steps, stopped early. Enough to compare methods, not each one's best.
+    steps, stopped early. Enough to compare methods, not each one's best. An adversary has ten turns
+    in these epochs, and its step size times the steps of a turn is .01, as published for Coat.
 
     Args:
         n_train: training interactions.
+        methods: that are trained; those with an adversary get settings of their own.
 
     >>> default_training(200_000)
     {'batch_size': 2048, 'lr': 0.002, 'epochs': 21, 'eval_every': 2, 'patience': 3}
     """
     batch = 2 ** round(np.log2(max(n_train / 100, 1)))
     batch = int(min(max(batch, 256), 8192))
-    epochs = min(max(20, math.ceil(2000 / math.ceil(n_train / batch))), 300)
+    steps = math.ceil(n_train / batch)
+    epochs = min(max(20, math.ceil(2000 / steps)), 300)
+    adversary = {"adv_interval": epochs // 10, "adv_lr": round(0.01 / steps, 6)}
     return {
         "batch_size": batch,
         "lr": 2e-3,
         "epochs": epochs,
         "eval_every": epochs // 10,
         "patience": 3,
+    } | {
+        f"{method}.{name}": value
+        for method in methods
+        if method in ADVERSARIES
+        for name, value in adversary.items()
     }
 
 
@@ -88,9 +99,12 @@ def audit_log(
     kind = "data" if data.tests else "log"
     given, data = data, split_data(data, config)
     training = {"ks": [config.k], "monitor": f"{HEADLINE[0]}@{config.k}"}
+    overrides = overrides or {}
     if preset is None:
-        training |= default_training(data.train.nnz)
-    training |= overrides or {}
+        usual = default_training(data.train.nnz, choose_methods(methods, backbones))
+        # a setting for all goes before what is usual for one
+        training |= {k: v for k, v in usual.items() if k.partition(".")[2] not in overrides}
+    training |= overrides
     _, jobs = plan_jobs(data, methods, backbones, seeds, out=out, preset=preset, overrides=training)
     _, headline = same_metrics(jobs)
     plan = make_plan(data, config, kind, int(headline[0].partition("@")[2]))
