@@ -161,6 +161,25 @@ def test_a_folder_with_tests_is_audited_on_them(
     assert refused.status == 2
 
 
+def test_an_adversary_has_turns_that_fit_the_length(
+    contrarec: Call, log_file: Path, tmp_path: Path
+) -> None:
+    """What is set for all methods goes before what is usual for those with an adversary."""
+    common = [log_file, "--k", "5", "--shifts", "uniform", *FAST, "--set", "epochs=100", "--json"]
+    two = ["--methods", "infonce,advinfonce", "--out", tmp_path / "two"]
+    usual = json.loads(contrarec("audit", *common, *two).out)
+    assert usual["settings"]["training"]["advinfonce.adv_interval"] == 4  # of 100 epochs
+    assert usual["settings"]["training"]["advinfonce.adv_lr"] == 0.0025  # 4 steps an epoch
+    passes = [method["runs"][0]["adversary_passes"] for method in usual["methods"]]
+    assert passes[0] is None
+    assert passes[1] >= 1
+    one = ["--methods", "advinfonce", "--out", tmp_path / "one", "--set", "adv_interval=90"]
+    told = json.loads(contrarec("audit", *common, *one).out)
+    assert "advinfonce.adv_interval" not in told["settings"]["training"]
+    assert told["methods"][0]["runs"][0]["adversary_passes"] == 0
+    assert "without its adversary" in " ".join(told["summary"])
+
+
 def test_propensities_of_a_column_and_of_a_file(
     contrarec: Call, log_file: Path, tmp_path: Path
 ) -> None:

@@ -29,36 +29,57 @@ HEADLINE = ("recall", "ndcg")
 DATA_FOLDER = "data"
 
 
-def default_training(n_train: int, methods: Iterable[str] = ()) -> dict[str, Any]:
+def default_training(n_train: int) -> dict[str, Any]:
     """Return what an audit trains with, unless a preset or the user says otherwise.
 
     The same for all methods: about a hundred steps an epoch, at least 20 epochs and about 2,000
-    steps, stopped early. Enough to compare methods, not each one's best. An adversary has ten turns
-    in these epochs, and its step size times the steps of a turn is .01, as published for Coat.
+    steps, stopped early. Enough to compare methods, not each one's best.
 
     Args:
         n_train: training interactions.
-        methods: that are trained; those with an adversary get settings of their own.
 
     >>> default_training(200_000)
     {'batch_size': 2048, 'lr': 0.002, 'epochs': 21, 'eval_every': 2, 'patience': 3}
     """
     batch = 2 ** round(np.log2(max(n_train / 100, 1)))
     batch = int(min(max(batch, 256), 8192))
-    steps = math.ceil(n_train / batch)
-    epochs = min(max(20, math.ceil(2000 / steps)), 300)
-    adversary = {"adv_interval": epochs // 10, "adv_lr": round(0.01 / steps, 6)}
+    epochs = min(max(20, math.ceil(2000 / math.ceil(n_train / batch))), 300)
     return {
         "batch_size": batch,
         "lr": 2e-3,
         "epochs": epochs,
         "eval_every": epochs // 10,
         "patience": 3,
-    } | {
+    }
+
+
+def adversary_training(
+    n_train: int, training: Mapping[str, Any], methods: Iterable[str]
+) -> dict[str, Any]:
+    """Return what the methods with an adversary train with beside the rest.
+
+    Its turns, twelve unless told, are over by the middle of the epochs, so that training does not
+    stop before them. Its step size times the steps of a turn is .01, as published for Coat.
+
+    Args:
+        n_train: training interactions.
+        training: how all are trained; what it sets is left out here.
+        methods: that are trained.
+
+    >>> adversary_training(200_000, default_training(200_000), ["bpr", "advinfonce"])
+    {'advinfonce.adv_interval': 1, 'advinfonce.adv_lr': 0.000102}
+    """
+    steps = math.ceil(n_train / training["batch_size"])
+    usual = {
+        "adv_interval": max(1, training["epochs"] // 25),
+        "adv_lr": round(0.01 / steps, 6),
+    }
+    return {
         f"{method}.{name}": value
         for method in methods
         if method in ADVERSARIES
-        for name, value in adversary.items()
+        for name, value in usual.items()
+        if name not in training
     }
 
 
@@ -99,12 +120,12 @@ def audit_log(
     kind = "data" if data.tests else "log"
     given, data = data, split_data(data, config)
     training = {"ks": [config.k], "monitor": f"{HEADLINE[0]}@{config.k}"}
-    overrides = overrides or {}
     if preset is None:
-        usual = default_training(data.train.nnz, choose_methods(methods, backbones))
-        # a setting for all goes before what is usual for one
-        training |= {k: v for k, v in usual.items() if k.partition(".")[2] not in overrides}
-    training |= overrides
+        training |= default_training(data.train.nnz)
+    training |= overrides or {}
+    if preset is None:
+        chosen = choose_methods(methods, backbones)
+        training = adversary_training(data.train.nnz, training, chosen) | training
     _, jobs = plan_jobs(data, methods, backbones, seeds, out=out, preset=preset, overrides=training)
     _, headline = same_metrics(jobs)
     plan = make_plan(data, config, kind, int(headline[0].partition("@")[2]))

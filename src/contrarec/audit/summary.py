@@ -197,17 +197,15 @@ def _cautions(audit: "Audit") -> list[str]:
             "give more (--set epochs=N)."
         )
     resting = [
-        method.label
+        method
         for method in audit.methods
         if all(run["adversary_passes"] == 0 for run in method.runs)
     ]
-    if resting:
-        was = "was" if len(resting) == 1 else "were"
-        cautions.append(
-            f"The adversary of {_listed(resting)} had not moved yet in the weights that were kept, "
-            f"so that {_listed(resting)} {was} trained as without one: give it a turn earlier "
-            "(--set adv_interval=N)."
-        )
+    cautions += [
+        f"{method.label} was trained as good as without its adversary, which had not moved yet in "
+        f"the weights that were kept: give it a turn earlier (--set {method.method}.adv_interval=N)."
+        for method in resting
+    ]
     if audit.reference == "valid":
         cautions.append(
             "There is no test set 'id': valid stands for it, which also picked the epochs and "
