@@ -30,7 +30,7 @@ _INLINE = re.compile(r"`contrarec ([a-z][^`]*)`")
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What a test does differently from a reader; keys are beginnings of lines, the first counts."""
+    """What a test does differently from a reader; of keys that begin a line the first counts."""
 
     not_run: Mapping[str, str]
     """→ why such a line, or block of Python, is only looked at."""
