@@ -18,17 +18,17 @@ ITEMS = [f"i{number}" for number in range(38)] + ["Socken, rot/grÃ¼n", "007", "ï
 
 @pytest.fixture
 def bought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """What 90 users have, as it stands in `log.csv`; that is all there is in the folder."""
+    """What 91 users have, as it stands in `log.csv`; that is all there is in the folder."""
     rng = np.random.default_rng(0)
     found = {
         f"u{user}": {ITEMS[item] for item in rng.choice(np.arange(user % 2, 42, 2), 9, False)}
         for user in range(90)
-    }
+    } | {"kim@shop.example": {"i1", "i3", "007"}}
     monkeypatch.chdir(tmp_path)
     with Path("log.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["user_id", "item_id"])
-        writer.writerows((user, item) for user, items in found.items() for item in items)
+        writer.writerows((user, item) for user, items in found.items() for item in sorted(items))
     return found
 
 
@@ -56,6 +56,11 @@ def test_the_readmes_commands_end_in_a_browser(
         if page.is_visible("#more"):
             page.click("#more")
         history = set(page.locator("#history .id").all_text_contents())
+        page.fill("#user", "kim")  # the start of one id alone: nobody types the rest
+        page.wait_for_selector("#users li:only-child")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#history .id:has-text('007')")
+        assert page.url == f"{server.url}/#user=kim%40shop.example"
     assert history == bought["u17"]
     assert not history & set(shown)
     assert browser_page.errors == []
