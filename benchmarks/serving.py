@@ -170,19 +170,19 @@ def _check(url: str, run: Path) -> None:
 async def _measure(
     url: str, pid: int, clients: int, duration: float, n_users: int, base: Path
 ) -> tuple[Load, float | None]:
-    """Ask for so long and swap in the middle; returns what came back, and the server's memory."""
+    """Ask for so long and swap in the middle; returns what came back, and the server's peak."""
     await _ask(url, clients, min(2.0, duration), n_users)  # does not count
-    before = _resident_mib(pid)
+    before = _resident_mib(pid, "VmRSS")
     asking = asyncio.create_task(_ask(url, clients, duration, n_users))
     await asyncio.sleep(duration / 2)
     (base / "next").symlink_to("second")
     (base / "next").replace(base / "served")
     os.kill(pid, signal.SIGHUP)
     load = await asking
-    after = _resident_mib(pid)
+    after = _resident_mib(pid, "VmRSS")
     if before and after:
         ensure(after < GROWTH * before, f"memory went from {before:.0f} to {after:.0f} MiB")
-    return load, after
+    return load, _resident_mib(pid, "VmHWM")
 
 
 async def _ask(url: str, clients: int, duration: float, n_users: int) -> Load:
@@ -218,10 +218,10 @@ async def _client(url: str, load: Load, end: float, users: list[int]) -> None:
         writer.close()
 
 
-def _resident_mib(pid: int) -> float | None:
-    """Return the resident memory of a process, where Linux tells it."""
+def _resident_mib(pid: int, name: str) -> float | None:
+    """Return the resident memory of a process, present or largest, where Linux tells it."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         return None
     text = status.read_text(encoding="ascii")
-    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+    return int(text.partition(f"{name}:")[2].split()[0]) / 1024

@@ -1,20 +1,14 @@
-"""The examples and the README's Python, run as a reader would."""
+"""The examples, run as a reader would."""
 
 import importlib
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
-import torch
 
 import contrarec as cr
-from contrarec.cli import main
 from contrarec.comparison import compare
 from contrarec.errors import ConfigError
 from contrarec.tuning import search_space
@@ -62,51 +56,3 @@ def test_the_page_on_losses_shows_the_example_itself() -> None:
     sys.path.insert(0, str(ROOT / "docs"))
     hooks = importlib.import_module("hooks")
     assert "def hardest_hinge(" in hooks.on_page_markdown(page)
-
-
-def test_the_page_on_features_does_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
-    world: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "features.md", "exec"), world)
-    assert capsys.readouterr().out.startswith("40 48\n")
-    rec = world["rec"]
-    for table in (rec.recommend(["u0", "u1"], k=5), rec.fold_in([["i40"], ["i41"]], k=5)):
-        for (user,), rows in table.group_by("user_id"):
-            tastes = [int(item[1:]) % 4 for item in rows["item_id"]]
-            assert tastes.count(int(str(user).removeprefix("u"))) >= 4
-    assert {"i40", "i44"} & set(rec.recommend(["u0"], k=5)["item_id"])
-
-    world["data"].split(tests={"id": cr.splits.Random(0.1)}).save("parts")
-    commands = re.findall(r"^contrarec (.*)$", page, re.MULTILINE)
-    assert len(commands) == 4
-    for line in commands:
-        assert main(shlex.split(line)) == 0, line
-    assert Path("compared", "alpharec-bpr-0", "result.json").exists()
-
-
-def test_the_readme_on_ones_own_data(tmp_path, monkeypatch, capsys) -> None:
-    rng = np.random.default_rng(0)
-    rows = [
-        {"user_id": f"u{user}", "item_id": f"i{item}"}
-        for user in range(60)
-        for item in rng.choice(np.arange(user % 2, 40, 2), 10, replace=False)
-    ]
-    monkeypatch.chdir(tmp_path)
-    pl.DataFrame(rows).write_csv("log.csv")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    exec(compile(blocks[0], "README.md", "exec"), {})
-    shown = capsys.readouterr().out
-    assert "recall@20" in shown
-    assert "u42" in shown
-    batch = {
-        "cr": cr, "U": 5, "I": 9, "pos": torch.zeros(3), "neg": torch.zeros(3, 4),
-        "users": torch.tensor([0, 1, 4]), "neg_items": torch.randint(0, 9, (3, 4)),
-    }  # fmt: skip
-    batch["pos"].requires_grad_()
-    exec(compile(blocks[1], "README.md", "exec"), batch)
-    assert batch["pos"].grad is not None

@@ -223,6 +223,13 @@ async function open() {
   }
 }
 
+/* What the field says; or the only user whose id starts so, if the list shows that one alone. */
+function typed() {
+  const text = field.value.trim();
+  const only = options.hidden || options.children.length !== 1 ? "" : options.children[0].textContent;
+  return text && only.startsWith(text) ? only : text;
+}
+
 function pick(user) {
   asking.get("users")?.abort();
   close();
@@ -243,7 +250,7 @@ field.addEventListener("keydown", (event) => {
     else choose((chosen + (event.key === "ArrowDown" ? 1 : n - (chosen < 0 ? 0 : 1))) % n);
   } else if (event.key === "Enter") {
     event.preventDefault();
-    pick(chosen >= 0 ? options.children[chosen].textContent : field.value.trim());
+    pick(chosen >= 0 ? options.children[chosen].textContent : typed());
   } else if (event.key === "Escape" && !options.hidden) {
     event.preventDefault();
     close();
