@@ -33,10 +33,12 @@ def start(cluster, machine):
     """Add a machine; Ray gives up after half a minute, which a busy computer may need."""
     for patience in (2, 1, 0):
         try:
-            return cluster.add_node(**machine)
+            cluster.add_node(**machine)
         except Exception:
             if not patience:
                 raise
+        else:
+            return
 
 
 @pytest.fixture(scope="module")
