@@ -30,3 +30,13 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {kind} {name!r}{hint}; choices: {', '.join(known)}"
+
+
+def error_of(kind: str, message: str) -> ContrarecError:
+    """Make an error again of the name of its class and its message, as another process sent them.
+
+    >>> error_of("DataError", "no such file.")
+    DataError('no such file.')
+    """
+    kinds = {known.__name__: known for known in (DataError, ConfigError, BackendError)}
+    return kinds.get(kind, ContrarecError)(message)

@@ -21,7 +21,7 @@ from contrarec.data.features import ItemFeatures, read_features
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError, unknown
-from contrarec.evaluation.protocol import Evaluation, evaluate
+from contrarec.evaluation.protocol import Evaluation, Rank, evaluate
 from contrarec.evaluation.ranking import top_k
 from contrarec.fitted import FittedModel, log_fit
 from contrarec.frames import ids_of, native_frame
@@ -183,7 +183,12 @@ class Recommender:
         return self
 
     def evaluate(
-        self, data: Dataset, *, ks: tuple[int, ...] | None = None, bootstrap: int = 1000
+        self,
+        data: Dataset,
+        *,
+        ks: tuple[int, ...] | None = None,
+        bootstrap: int = 1000,
+        rank: Rank | None = None,
     ) -> dict[str, Evaluation]:
         """Evaluate on the validation set and every test set of `data`, by name.
 
@@ -194,6 +199,7 @@ class Recommender:
             data: sets to evaluate on, with what is masked for each.
             ks: cutoffs; those of the settings if None.
             bootstrap: resamples behind each 95 % interval.
+            rank: ranks in the place of this process, such as by workers elsewhere.
         """
         model = self._trained()
         scorer = model.scorer()
@@ -209,6 +215,7 @@ class Recommender:
                 item_counts=model.history.item_counts,
                 n_items=model.history.n_items,
                 rng=self.settings.seed,
+                rank=rank,
             )
             for test in sets
         }

@@ -30,7 +30,8 @@ LAYERS = (
     {"growth"},
     {"recommender"},
     {"comparison"},
-    {"audit", "distributed", "serving", "tuning"},
+    {"audit", "serving", "tuning"},
+    {"distributed"},
     {"report"},
     {"cli", "integrations"},
 )

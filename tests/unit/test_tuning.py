@@ -1,14 +1,18 @@
 """Tuning: the spaces, the search and its resumption, and that no test set is looked at."""
 
 import os
+import pickle
 import shutil
 import signal
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -382,7 +386,7 @@ def test_other_data_are_refused_and_fewer_trials_are_the_first_of_many(
 def test_a_pruned_trial_is_counted_and_no_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(data: Any, job: Any, device: str, trial: Any, values: Any) -> float:  # noqa: ARG001
+    def train(data: Any, settings: Any, trial: Any, device: str) -> float:  # noqa: ARG001
         trial.set_user_attr("seconds", 1.0)
         trial.set_user_attr("best_epoch", 1)
         if trial.number == 1:
@@ -390,7 +394,7 @@ def test_a_pruned_trial_is_counted_and_no_winner(
             raise optuna.TrialPruned
         return 0.1
 
-    monkeypatch.setattr("contrarec.tuning.run._train", train)
+    monkeypatch.setattr("contrarec.tuning.trials.train_trial", train)
     found = tune(toy_data(), ["bpr"], trials=3, out=tmp_path, overrides=FAST).findings[0]
     assert (found.trial, found.valid, found.trials, found.pruned) == (0, 0.1, 3, 1)
 
@@ -434,3 +438,38 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendError, match=r"pip install 'contrarec\[tune\]'"):
         tune(data(), ["bpr"], out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+class InThisProcess:
+    """Tasks that are done when they are asked for, in the place of a cluster's."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = Lock()
+
+    def start(self, function: Any, *arguments: Any) -> Any:
+        with self._one_at_a_time:
+            return partial(lambda value: value, function(*arguments))
+
+    def result(self, reference: Any) -> Any:
+        return reference()
+
+    def stop(self, running: list[Any], *, force: bool) -> None:
+        assert (running, force) == ([], True)
+
+
+def test_a_crew_elsewhere_finds_the_same(tmp_path: Path) -> None:
+    """Trials given up, a failed one and one that was interrupted among them."""
+    from contrarec.distributed.searching import SearchCrew
+
+    @contextmanager
+    def crew(data: Dataset) -> Iterator[SearchCrew]:
+        yield SearchCrew(InThisProcess(), 2, pickle.dumps(data), "cpu")  # type: ignore[arg-type]
+
+    fast = FAST | {"eval_every": 1, "epochs": 14, "patience": 30}
+    more = {"trials": 8, "seed": 3, "overrides": fast}
+    tune(toy_data(), ["infonce", "bpr"], out=tmp_path / "alone", **more)
+    tune(toy_data(), ["infonce", "bpr"], out=tmp_path / "crew", **more, crew=crew)
+    alone, found = (sorted(trials_of(tmp_path / name), key=str) for name in ("alone", "crew"))
+    assert found == alone
+    assert {trial[1] for study in alone for trial in study} == {"COMPLETE", "PRUNED"}
+    assert preset_of(tmp_path / "crew") == preset_of(tmp_path / "alone")

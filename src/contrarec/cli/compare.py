@@ -1,20 +1,23 @@
 """`contrarec compare`: several losses on the same data, over seeds, in one table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from contrarec.cli.console import Device, Json, Output, Threads, output, use_threads
 from contrarec.cli.inputs import Data, ItemCol, TimeCol, UserCol, WeightCol, file_name, load_data
 from contrarec.cli.report import WithReport, check_report, report_comparison
+from contrarec.cli.workers import RayAddress, Workers, launch_of
 from contrarec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from contrarec.comparison import Job
+    from contrarec.comparison.run import Trainer
+    from contrarec.distributed.cluster import Launch
     from contrarec.training.loop import Hooks
 
 
@@ -58,6 +61,8 @@ def compare(
         ),
     ] = None,
     with_report: WithReport = False,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -69,6 +74,8 @@ def compare(
     """Train each method with each backbone and seed, and compare them on every test set.
 
     Can be stopped and started again: a finished run is not run again, an unfinished one goes on.
+    With --workers N, N runs are trained at a time, each as without; the folder must be one that all
+    machines see.
     The table (comparison.md, .csv and .json) gives mean and standard deviation over seeds, tests
     every method against the first one, and says which methods no other beats significantly.
     """
@@ -84,6 +91,7 @@ def compare(
             )
         folder = out or Path("runs") / f"compare-{file_name(dataset.name)}"
         use_threads(threads)
+        launch = launch_of(workers, ray_address, device, threads)
         if with_report:
             check_report()
         for note in dataset.notes:
@@ -101,6 +109,7 @@ def compare(
                 overrides=dict(map(parse_override, overrides or [])),
                 device=device,
                 watch=partial(watch, console),
+                trainer=_trainer(console, launch) if launch else None,
             )
         except KeyboardInterrupt:
             console.say("interrupted and saved; the same command goes on from here.")
@@ -113,12 +122,37 @@ def compare(
         )
 
 
+def _trainer(console: Output, launch: "Launch") -> "Trainer":
+    """Have workers train the runs, and say where each has got to."""
+    from contrarec.distributed.comparing import train_jobs_together
+
+    def trainer(jobs: Sequence["Job"], *about: Any) -> Iterator["Job"]:
+        for job in jobs:
+            if job.finished:
+                console.say(f"{_title(job)}: finished before, not run again.")
+        return train_jobs_together(jobs, *about, launch=launch, on_end=partial(_tell, console))
+
+    return trainer
+
+
+def _tell(console: Output, job: "Job") -> None:
+    from contrarec import runs
+
+    result = runs.read_result(job.folder)
+    course = f"best epoch {result['best_epoch']} of {result['epochs']}, {result['seconds']:.1f} s"
+    console.say(f"{_title(job)}: {course}")
+
+
+def _title(job: "Job") -> str:
+    return f"[{job.number}/{job.total}] {job.backbone} {job.method} seed {job.seed}"
+
+
 @contextmanager
 def watch(console: Output, job: "Job") -> Iterator["Hooks | None"]:
     """Show the progress of one run."""
     from contrarec.training.progress import progress
 
-    title = f"[{job.number}/{job.total}] {job.backbone} {job.method} seed {job.seed}"
+    title = _title(job)
     if job.finished:
         console.say(f"{title}: finished before, not run again.")
         yield None

@@ -1,5 +1,6 @@
 """`contrarec evaluate`: how good a run is, on its own data or on others."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from contrarec.cli.inputs import (
     load_data,
     with_valid,
 )
+from contrarec.cli.workers import RayAddress, Workers, launch_of
 from contrarec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def evaluate(
         str | None,
         typer.Option("--k", metavar="K,…", help="Cutoffs; those of the run if not given."),
     ] = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -51,16 +55,25 @@ def evaluate(
 
     All items are ranked for every user with a positive. For each set: every metric with its 95 %
     interval, how well head, middle and tail items are found, how many users were counted and what
-    was masked. --json has the definitions, too.
+    was masked. --json has the definitions, too. With --workers N, N workers rank the items, each
+    for some of the users; the run must be in a folder that all machines see.
     """
     with output(as_json) as console:
         cutoffs = None if k is None else _cutoffs(k)
+        launch = launch_of(workers, ray_address, device, threads)
         from contrarec.recommender import Recommender
 
-        recommender = Recommender.load(run, device=device)
+        recommender = Recommender.load(run, device="auto" if launch else device)
         use_threads(threads)
         dataset = data_of(console, run, data, (user_col, item_col, time_col, weight_col))
-        evaluations = recommender.evaluate(dataset, ks=cutoffs)
+        with ExitStack() as stack:
+            rank = None
+            if launch:
+                from contrarec.distributed.ranking import ranking_together
+
+                n_items = len(recommender.items)
+                rank = stack.enter_context(ranking_together(run, n_items, launch=launch))
+            evaluations = recommender.evaluate(dataset, ks=cutoffs, rank=rank)
         if not evaluations:
             raise DataError(f"{dataset.path}: no validation or test set to evaluate on.")
         trained = recommender.result

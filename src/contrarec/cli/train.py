@@ -27,6 +27,7 @@ from contrarec.cli.inputs import (
     with_valid,
 )
 from contrarec.cli.report import WithReport, check_report, report_run
+from contrarec.cli.workers import RayAddress, Workers, launch_of
 from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,21 +104,8 @@ def train(
             "(what its environment says).",
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Divide the users among N workers, which Ray starts; --threads is then of each.",
-        ),
-    ] = None,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="The Ray cluster for the workers: auto or HOST:PORT; if not given, one is started "
-            "on this machine and stopped again.",
-        ),
-    ] = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -150,8 +138,7 @@ def train(
         }
         if track_to and not track:
             raise ConfigError("--track-to says where --track logs to; that is missing.")
-        if ray_address is not None and workers is None:
-            raise ConfigError("`--ray-address` needs `--workers`, how many to start there.")
+        launch = launch_of(workers, ray_address, device, threads)
         settings = resolve_settings(**chosen)
         recommender = Recommender.from_settings(settings, device="cpu" if workers else device)
         n_threads = use_threads(threads)
@@ -189,45 +176,49 @@ def train(
         if workers is not None:
             where = f"by {workers} workers of {threads or 1} CPU threads"
         console.say(f"{what}, seed {settings.seed}, {where}, in {folder}")
+        given = {
+            "--workers": workers,
+            "--ray-address": ray_address,
+            "--device": None if device == "auto" else device,
+            "--threads": threads,
+            "--user-col": user_col,
+            "--item-col": item_col,
+            "--time-col": time_col,
+            "--weight-col": weight_col,
+        }
+        again = f"go on with: {_resuming(data, folder, given)}"
         with ExitStack() as stack:
             hooks = stack.enter_context(progress(settings.training, folder=folder))
             if track:
                 tracked = tracking(track, hooks, folder=folder, settings=settings, to=track_to)
                 hooks = stack.enter_context(tracked)
-            if workers is None:
+            if launch is None:
                 recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
                 result = recommender.result | {"threads": n_threads}
             else:
-                from contrarec.distributed.launch import Launch, train_together
+                from contrarec.distributed.launch import train_together
 
-                launch = Launch(
-                    workers=workers, address=ray_address, device=device, threads=threads or 1
-                )
-                result = train_together(
-                    settings, dataset, folder, launch, resume=resume, hooks=hooks
-                )
+                try:
+                    result = train_together(
+                        settings, dataset, folder, launch, resume=resume, hooks=hooks
+                    )
+                except KeyboardInterrupt:
+                    console.say(f"interrupted, not waiting for the workers to save; {again}")
+                    raise
         if with_report and result["stopped"] != "interrupted":
             trained = recommender if workers is None else Recommender.load(folder, device=device)
             result["report"] = str(report_run(folder, trained, dataset))
         console.finish(result, lambda: _text(result))
         if result["stopped"] == "interrupted":
-            given = {
-                "--workers": workers,
-                "--ray-address": ray_address,
-                "--device": None if device == "auto" else device,
-                "--threads": threads,
-                "--user-col": user_col,
-                "--item-col": item_col,
-                "--time-col": time_col,
-                "--weight-col": weight_col,
-            }
-            words = ["contrarec", "train", data, "--out", str(folder), "--resume"]
-            words += [str(word) for pair in given.items() if pair[1] is not None for word in pair]
-            console.say(
-                f"interrupted after {result['epochs']} epochs and saved; go on with: "
-                f"{shlex.join(words)}"
-            )
+            console.say(f"interrupted after {result['epochs']} epochs and saved; {again}")
             raise typer.Exit(INTERRUPTED)
+
+
+def _resuming(data: str, folder: Path, given: dict[str, Any]) -> str:
+    """Return the command that goes on with a run."""
+    words = ["contrarec", "train", data, "--out", str(folder), "--resume"]
+    words += [str(word) for pair in given.items() if pair[1] is not None for word in pair]
+    return shlex.join(words)
 
 
 def _default_name(dataset: "Dataset", settings: "Settings") -> str:

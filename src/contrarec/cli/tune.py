@@ -1,5 +1,8 @@
 """`contrarec tune`: the settings of several methods, searched with the same budget for each."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +20,13 @@ from contrarec.cli.inputs import (
     load_data,
     with_valid,
 )
+from contrarec.cli.workers import RayAddress, Workers, launch_of
 
 if TYPE_CHECKING:
+    from contrarec.data.dataset import Dataset
+    from contrarec.distributed.cluster import Launch
     from contrarec.tuning import Trial, Tuning
+    from contrarec.tuning.trials import Crew
 
 
 def tune(
@@ -59,6 +66,8 @@ def tune(
             metavar="DIR", help="Folder of the trials and the preset; runs/tune-DATA if not given."
         ),
     ] = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -70,7 +79,8 @@ def tune(
     """Search the settings of each method, by validation alone, with as many trials for each.
 
     The test sets are not looked at. The winners are written to preset.toml, which train, compare
-    and tune take as --preset FILE. Can be stopped and started again. Needs the extra tune.
+    and tune take as --preset FILE. Can be stopped and started again. With --workers N, N methods
+    are tuned at a time, each as without. Needs the extra tune.
     """
     with output(as_json) as console:
         chosen = names_of(methods, "--methods"), names_of(backbones, "--backbones")
@@ -81,6 +91,7 @@ def tune(
         dataset = with_valid(load_data(data, user_col, item_col, time_col, weight_col))
         folder = out or Path("runs") / f"tune-{file_name(dataset.name)}"
         use_threads(threads)
+        launch = launch_of(workers, ray_address, device, threads)
         try:
             tuning = search(
                 dataset,
@@ -92,12 +103,19 @@ def tune(
                 overrides=dict(map(parse_override, overrides or [])),
                 device=device,
                 on_trial=lambda trial: _tell(console, trial),
+                crew=_crew(launch) if launch else None,
             )
         except KeyboardInterrupt:
             console.say("interrupted; the same command goes on with the trial under way.")
             raise
         result = {"out": folder, "preset_file": folder / PRESET, **tuning.to_dict()}
         console.finish(result, lambda: f"{_text(tuning)}\n\nPreset: {folder / PRESET}")
+
+
+def _crew(launch: "Launch") -> Callable[["Dataset"], AbstractContextManager["Crew"]]:
+    from contrarec.distributed.searching import search_crew
+
+    return partial(search_crew, launch=launch)
 
 
 def _tell(console: Output, trial: "Trial") -> None:

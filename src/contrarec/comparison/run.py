@@ -52,6 +52,11 @@ class Job:
 Watch = Callable[[Job], AbstractContextManager[Hooks | None]]
 """Surrounds a run; the hooks it gives go to its training."""
 
+Trainer = Callable[[Sequence[Job], Dataset, tuple[int, ...], tuple[str, ...]], Iterator[Job]]
+"""Trains runs that are not finished on data, and yields all in their order.
+
+It may measure them, too: it is told the cutoffs and the metrics that are tested."""
+
 
 def compare(
     data: Dataset,
@@ -64,6 +69,7 @@ def compare(
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
     watch: Watch | None = None,
+    trainer: Trainer | None = None,
 ) -> Comparison:
     """Train every (backbone, method, seed) that is not finished, evaluate all, make the table.
 
@@ -80,6 +86,8 @@ def compare(
             to it.
         device: `auto`, `cpu` or `cuda`.
         watch: surrounds each run; the hooks it gives go to its training.
+        trainer: who trains the runs in the place of this process, such as workers elsewhere; then
+            `watch` is not asked.
 
     Returns:
         The comparison of what was asked for, whatever else is in `out`; its `save` writes it.
@@ -98,7 +106,12 @@ def compare(
     )
     ks, headline = same_metrics(jobs)
     found: dict[tuple[str, str], list[Measured]] = {}
-    for job in train_jobs(jobs, data, device=device, watch=watch):
+    trained = (
+        trainer(jobs, data, ks, headline)
+        if trainer
+        else train_jobs(jobs, data, device=device, watch=watch)
+    )
+    for job in trained:
         run = measure(job.folder, data, ks, headline, device)
         found.setdefault((job.backbone, job.method), []).append(run)
     first = next(iter(found.values()))[0].per_user

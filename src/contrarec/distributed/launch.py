@@ -7,73 +7,31 @@ checkpoints, the log, and what each worker ends with. Nothing of size goes throu
 import json
 import os
 import shutil
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from contrarec import runs
 from contrarec.data.dataset import Dataset
 from contrarec.distributed.checkpoint import check_workers
+from contrarec.distributed.cluster import Launch, cluster, load_ray
 from contrarec.distributed.refusals import check_divisible, check_histories
-from contrarec.distributed.remote import FAILED, OUTCOME, part_weights, work
+from contrarec.distributed.remote import FAILED, OUTCOME, STOP, part_weights, work
 from contrarec.distributed.shards import write_blocks
 from contrarec.distributed.worker import join_weights
-from contrarec.errors import BackendError, ConfigError, DataError
+from contrarec.errors import BackendError, ConfigError, DataError, error_of
+from contrarec.files import write_text
 from contrarec.settings import Settings
 from contrarec.tensorfile import load_tensors
+from contrarec.training.interrupt import Interrupt
 from contrarec.training.loop import Hooks
 from contrarec.training.metrics_log import read_log
 
-_ERRORS = {kind.__name__: kind for kind in (DataError, ConfigError, BackendError)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """How workers are started."""
-
-    workers: int
-    """How many."""
-    address: str | None = None
-    """Of a Ray cluster, or `auto`; None starts one on this machine and stops it again."""
-    device: str = "auto"
-    """`cpu`, `cuda`, or `auto`: a GPU for each worker if the cluster has as many."""
-    threads: int = 1
-    """CPU threads, and CPUs asked for, of each worker."""
-    max_failures: int = 3
-    """How often workers are started again before the run is given up."""
-    timeout: float = 300.0
-    """Seconds that the other workers wait for one that hangs."""
-
-
-def load_ray(*, local: bool) -> Any:
-    """Import Ray with its training library.
-
-    Args:
-        local: whether everything will run on this machine; Ray and gloo then keep to the loopback
-            address, and workers to the priority of this process.
-
-    Raises:
-        BackendError: it is not installed.
-    """
-    wanted = {"RAY_TRAIN_V2_ENABLED": "1"}
-    if local:  # the second is what Ray asks on any system, whatever its name says
-        wanted |= {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-        wanted |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-    for name, value in wanted.items():  # before Ray is imported, which reads them
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-        import ray.train.torch
-    except ImportError as error:
-        raise BackendError(
-            f"training with workers needs Ray ({error}): pip install 'contrarec[dist]'"
-        ) from None
-    return ray
+_LOOK = 0.2  # seconds between two looks at whether Ctrl-C was pressed
 
 
 def train_together(
@@ -102,10 +60,12 @@ def train_together(
         ConfigError: the settings cannot be divided, or the folder is another run's.
         DataError: something is wrong with the data.
         BackendError: Ray is not installed, has too little to give, or gave up.
+        KeyboardInterrupt: Ctrl-C was pressed twice, or once and workers did not save in time. Once
+            they have saved, the result says `interrupted`.
     """
     check_divisible(settings, launch.workers)
     check_histories(data)
-    ray, folder = load_ray(local=launch.address is None), folder.resolve()
+    ray, folder = load_ray(local=launch.address is None, train=True), folder.resolve()
     about = runs.RunData(
         name=data.name, path=data.path, fingerprint=data.fingerprint(), frame=data.frame
     )
@@ -117,14 +77,14 @@ def train_together(
             runs.begin(folder, settings, about, data.train)
         state = folder / "state"
         write_blocks(state / "blocks", data, launch.workers)
-        for name in (FAILED, OUTCOME):
+        for name in (FAILED, OUTCOME, STOP):
             (state / name).unlink(missing_ok=True)
         started = time.perf_counter()
         with _following(folder / "metrics.jsonl", settings, hooks):
             _run(ray, folder, settings, about, launch, on_gpu)
     if (state / FAILED).is_file():
         failed = json.loads((state / FAILED).read_text(encoding="utf-8"))
-        raise _ERRORS.get(failed["kind"], BackendError)(failed["message"])
+        raise error_of(failed["kind"], failed["message"])
     weights = join_weights(
         [load_tensors(part_weights(folder, rank))[0] for rank in range(launch.workers)]
     )
@@ -144,59 +104,6 @@ def train_together(
         shutil.rmtree(state / "blocks", ignore_errors=True)
         shutil.rmtree(state / "parts", ignore_errors=True)
     return result
-
-
-@contextmanager
-def cluster(ray: Any, launch: Launch) -> Iterator[bool]:
-    """Connect to a Ray cluster, or start one on this machine; yield whether workers get GPUs.
-
-    Raises:
-        ConfigError: `device` is not one of the choices.
-        BackendError: there is no such cluster, or it has too little for the workers.
-    """
-    if launch.device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"`device` must be auto, cpu or cuda, got {launch.device!r}.")
-    joined = ray.is_initialized()
-    if not joined:
-        _connect(ray, launch)
-    try:
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0))
-        on_gpu = launch.device == "cuda" or (launch.device == "auto" and gpus >= launch.workers)
-        _require(launch, "CPU", launch.workers * launch.threads, int(there.get("CPU", 0)))
-        if on_gpu:
-            _require(launch, "GPU", launch.workers, gpus)
-        yield on_gpu
-    finally:
-        if not joined:
-            ray.shutdown()
-
-
-def _connect(ray: Any, launch: Launch) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if launch.address is not None:
-        try:
-            ray.init(address=launch.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise BackendError(
-                f"no Ray cluster at {launch.address!r}: {str(error).splitlines()[0]}"
-            ) from None
-        return
-    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    _require(launch, "CPU", launch.workers * launch.threads, cpus)  # before it takes seconds
-    ray.init(
-        address="local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1",
-        **quiet,
-    )  # fmt: skip
-
-
-def _require(launch: Launch, kind: str, asked: int, there: int) -> None:
-    if asked > there:
-        where = launch.address or "this machine"
-        raise BackendError(
-            f"{launch.workers} workers need {asked} {kind}s ({asked // launch.workers} each), and "
-            f"{where} has {there}: ask for fewer workers or threads, or for a larger cluster."
-        )
 
 
 def _run(
@@ -231,7 +138,7 @@ def _run(
         ),
     )
     try:
-        trainer.fit()
+        _wait_for(_in_background(trainer.fit), folder / "state" / STOP, launch.grace)
     except ray.train.TrainingFailedError as error:
         cause = str(error).strip().splitlines()
         raise BackendError(
@@ -240,6 +147,36 @@ def _run(
         ) from None
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+def _in_background(function: Callable[[], Any]) -> "Future[Any]":
+    """Call a function in a thread that the process does not wait for.
+
+    Ray Train takes Ctrl-C for itself in the main thread, and would let nothing be saved.
+    """
+    future = Future[Any]()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
+
+
+def _wait_for(future: "Future[Any]", stop: Path, grace: float) -> None:
+    """Wait until workers are through; at Ctrl-C ask them to save and stop, by a file."""
+    deadline = float("inf")
+    with Interrupt() as interrupt:
+        while not wait([future], timeout=_LOOK).done:
+            if interrupt.requested and not stop.is_file():
+                write_text(stop, "")
+                deadline = time.monotonic() + grace
+            if time.monotonic() > deadline:
+                raise KeyboardInterrupt
+    future.result()
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-FAILED, OUTCOME = "failed.json", "outcome.json"
-"""In a run's `state`: what a worker refused, and how training ended."""
+FAILED, OUTCOME, STOP = "failed.json", "outcome.json", "stop"
+"""In a run's `state`: what a worker refused, how training ended, that it is to stop."""
 
 
 def part_weights(folder: Path, rank: int) -> Path:
@@ -19,6 +19,18 @@ def part_weights(folder: Path, rank: int) -> Path:
 def whereabouts(folder: Path, rank: int) -> Path:
     """Return the file that says on which host and as which process a worker runs."""
     return folder / "state" / f"worker-{rank:05d}.json"
+
+
+def tell_whereabouts(folder: Path, rank: int) -> None:
+    """Write that file, in a process that Ray has started."""
+    import ray
+
+    from contrarec.files import write_text
+
+    path = whereabouts(folder, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"host": socket.gethostname(), "node": ray.get_runtime_context().get_node_id()}
+    write_text(path, json.dumps(about | {"pid": os.getpid()}) + "\n")
 
 
 def work(config: dict[str, Any]) -> None:
@@ -46,8 +58,7 @@ def work(config: dict[str, Any]) -> None:
         return
     set_threads(config["threads"])
     rank = dist.get_rank()
-    about = {"host": socket.gethostname(), "pid": os.getpid()}
-    write_text(whereabouts(folder, rank), json.dumps(about) + "\n")
+    tell_whereabouts(folder, rank)
     device = get_device() if dist.get_backend() == "nccl" else torch.device("cpu")
     settings = Settings.from_toml(config["settings"])
     try:
@@ -55,6 +66,7 @@ def work(config: dict[str, Any]) -> None:
         result = fit_block(
             settings, data, block, folder=folder, resume=True, device=device,
             identity={"settings": config["settings"], "data": config["fingerprint"]},
+            stop=folder / "state" / STOP,
         )  # fmt: skip
     except ContrarecError as error:
         failed = {"kind": type(error).__name__, "message": str(error)}

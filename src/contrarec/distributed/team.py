@@ -22,6 +22,8 @@ from contrarec.losses import EmbeddingHardness, Loss
 from contrarec.training.checkpoint import Checkpoint
 from contrarec.training.team import Team
 
+_LOOK = 0.5  # seconds between two looks at the file that asks to stop
+
 
 class Workers(Team):
     """One of several workers, each with its own block of users.
@@ -36,6 +38,7 @@ class Workers(Team):
         device: where values for an exchange go.
         choice: how dense gradients of items are added up: whole tables, touched rows, or what takes
             fewer bytes.
+        stop: a file that asks all workers to stop.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class Workers(Team):
         config: TrainingConfig,
         device: torch.device,
         choice: Choice = "auto",
+        stop: Path | None = None,
     ) -> None:
         self.block, self.size, self.leads = block, exchange.size, exchange.rank == 0
         self._exchange, self._choice, self._device = exchange, choice, device
         self._n_pairs = config.batch_size * (1 + config.n_neg)
         self._share, self._n_rows, self._batch_size = 1.0, 0.0, config.batch_size
         self._began = time.perf_counter(), exchange.seconds, exchange.n_bytes
+        self._stop, self._stopping, self._looked = stop, False, 0.0
 
     def attend(self, backbone: Backbone, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
         """Add up the gradients of what all workers have a copy of, before every step."""
@@ -93,6 +98,13 @@ class Workers(Team):
         """Return for each flag whether a worker has raised it; all get the same answer."""
         raised = torch.tensor(flags, dtype=torch.int32, device=self._device)
         return tuple(bool(flag) for flag in self._exchange.highest(raised).tolist())
+
+    def stopping(self) -> bool:
+        """Return whether the file that asks to stop is there, as one worker sees it."""
+        now = time.monotonic()
+        if self._stop is not None and self.leads and now - self._looked > _LOOK:
+            self._looked, self._stopping = now, self._stop.exists()
+        return self._stopping
 
     def metrics(self, scorer: Scorer, test: TestSet, ks: Sequence[int]) -> dict[str, float]:
         """Return the means over the users of all workers."""

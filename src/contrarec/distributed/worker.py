@@ -44,6 +44,7 @@ def fit_block(
     identity: dict[str, Any] | None = None,
     device: torch.device | str = "cpu",
     choice: Choice = "auto",
+    stop: Path | None = None,
 ) -> BlockResult:
     """Train one worker's block; every worker of the group calls it with its own.
 
@@ -59,6 +60,7 @@ def fit_block(
         identity: what must be equal between a checkpoint and the run that resumes it.
         device: of this worker.
         choice: how gradients of items are added up.
+        stop: a file that, once it is there, asks all workers to save and stop.
 
     Raises:
         ConfigError: the settings cannot be divided, or the loss became NaN or infinite.
@@ -69,7 +71,7 @@ def fit_block(
     check_divisible(settings, exchange.size)
     settings = settle_optimizers(settings, block, device)
     backbone, loss = build_block(settings, data.train, block, exchange, device)
-    team = Workers(block, exchange, settings.training, device, choice)
+    team = Workers(block, exchange, settings.training, device, choice, stop)
     outcome = fit(
         backbone, loss, data, settings.training, seed=settings.seed, folder=folder, resume=resume,
         identity=identity, team=team,

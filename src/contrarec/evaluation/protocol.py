@@ -1,6 +1,6 @@
 """Evaluation of a scorer on one test set: what was measured, on whom, and how sure it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Intervals = dict[str, tuple[float, float]]
+Rank = Callable[[Scorer, "TestSet", NDArray[np.int64], int], NDArray[np.int32]]
+"""(scorer, test set, `[n]` users, k) → `[n, k]` items, best first; as `top_k` would"""
 
 GROUPS = ("head", "middle", "tail")
 GROUP_METRICS = ("recall", "ndcg", "hit")
@@ -136,6 +138,7 @@ def evaluate(
     rng: Seed = 0,
     block_size: int | None = None,
     backend: Backend = "auto",
+    rank: Rank | None = None,
 ) -> Evaluation:
     """Rank all candidates for every user with a positive, and measure.
 
@@ -158,6 +161,7 @@ def evaluate(
         rng: seed or generator of the bootstrap.
         block_size: users scored at once.
         backend: of the kernels.
+        rank: ranks in the place of this process, such as by workers elsewhere.
 
     Raises:
         ConfigError: an unknown metric, a cutoff below 1, `groups` without `item_counts`, or a
@@ -171,10 +175,13 @@ def evaluate(
     users = np.flatnonzero(n_truth)
     if not len(users):
         raise DataError(f"test set `{test.name}` must have a user with a positive, got none.")
-    items, _ = top_k(
-        scorer, users, max(ks), n_items=n_items, mask=test.mask, candidates=test.candidates,
-        block_size=block_size, backend=backend,
-    )  # fmt: skip
+    if rank:
+        items = rank(scorer, test, users, max(ks))
+    else:
+        items, _ = top_k(
+            scorer, users, max(ks), n_items=n_items, mask=test.mask, candidates=test.candidates,
+            block_size=block_size, backend=backend,
+        )  # fmt: skip
     hits = in_rows(items, users, (truth.indptr, truth.indices), backend=backend)
     reachable = _reachable(test, n_items)
     per_user = _measure(hits, n_truth[users], ks, metrics)

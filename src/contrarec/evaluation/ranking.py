@@ -193,18 +193,29 @@ def top_k(
     return items, best
 
 
+def rows_at_once(scorer: Scorer, n_users: int, n_items: int, block_size: int | None = None) -> int:
+    """Return how many of the users `top_k` scores at once."""
+    if not isinstance(scorer, DotScorer):
+        return block_size or default_block_size(n_items)
+    width, n_scores = _tile(scorer)
+    return max(1, min(block_size or n_scores // min(width, n_items), n_users))
+
+
 def _block(
     scorer: Scorer, n_users: int, n_items: int, block_size: int | None
 ) -> tuple[int, torch.Tensor]:
     """Return how many users are scored at once, and the memory for tiles of their scores."""
     if not isinstance(scorer, DotScorer):
-        return block_size or default_block_size(n_items), torch.empty(0)
+        return rows_at_once(scorer, n_users, n_items, block_size), torch.empty(0)
     _check_shape((n_users, len(scorer.item_vectors)), n_users, n_items)
-    device = scorer.item_vectors.device
-    width, n_scores = _TILE.get(device.type, _TILE["cuda"])
-    size = max(1, min(block_size or n_scores // min(width, n_items), n_users))
+    size = rows_at_once(scorer, n_users, n_items, block_size)
+    width, n_scores = _tile(scorer)
     width = min(max(n_scores // size, width), n_items)
-    return size, torch.empty(size * width, device=device)
+    return size, torch.empty(size * width, device=scorer.item_vectors.device)
+
+
+def _tile(scorer: DotScorer) -> tuple[int, int]:
+    return _TILE.get(scorer.item_vectors.device.type, _TILE["cuda"])
 
 
 def _tiles(

@@ -17,7 +17,7 @@ BLOCK = 8192
 
 
 @dataclass
-class _Course:
+class Course:
     """What happened while the blocks were made."""
 
     started: float = field(default_factory=time.perf_counter)
@@ -28,14 +28,38 @@ class _Course:
     error: BaseException | None = None
 
     def add(self, ids: pl.Series, block: Block) -> None:
+        """Count a block."""
         self.users += len(ids)
         self.rows += len(block.frame)
         self.cold += len(block.cold)
         self.unlisted += block.unlisted
 
+    def join(self, part: "Course") -> None:
+        """Count what happened to other users, too."""
+        self.users += part.users
+        self.rows += part.rows
+        self.cold += part.cold
+        self.unlisted += part.unlisted
+
     @property
     def seconds(self) -> float:
+        """Since the start."""
         return max(time.perf_counter() - self.started, 1e-9)
+
+    def outcome(self) -> dict[str, Any]:
+        """Warn of users without what they should get, and return what is reported."""
+        if self.cold:
+            warn(
+                f"{self.cold} of {self.users} users have no training history and get the most "
+                "popular items."
+            )
+        if self.unlisted:
+            warn(
+                f"{self.unlisted} of {self.users} users have no row in the allowed items and get "
+                "nothing."
+            )
+        seconds = self.seconds
+        return {"rows": self.rows, "seconds": seconds, "rows_per_second": self.rows / seconds}
 
 
 def recommend_to(
@@ -74,10 +98,32 @@ def recommend_to(
         ConfigError: `block` or `k` is below 1.
         DataError: a frame of items has not the columns that it needs.
     """
+    course = Course()
+    write_recommendations(
+        answers, users, out, course, k, filter_viewed=filter_viewed, exclude=exclude, allow=allow,
+        explain=explain, block=block, on_block=on_block,
+    )  # fmt: skip
+    return course.outcome()
+
+
+def write_recommendations(
+    answers: Answers,
+    users: pl.Series,
+    out: Path,
+    course: Course,
+    k: int,
+    *,
+    filter_viewed: bool,
+    exclude: Any,
+    allow: Any,
+    explain: bool,
+    block: int = BLOCK,
+    on_block: Callable[[int, int, float], None] | None = None,
+) -> None:
+    """Do what `recommend_to` does with these arguments; `course` is told what there is to say."""
     if block < 1:
         raise ConfigError(f"`block` must be at least 1, got {block}.")
     rules = answers.rules(exclude, allow)
-    course = _Course()
 
     def blocks() -> Iterator[pl.DataFrame]:
         for start in range(0, max(len(users), 1), block):  # a table without rows is one, too
@@ -92,18 +138,6 @@ def recommend_to(
     schema = (answers.with_reasons(empty) if explain else empty).schema
     with replacing(out) as temporary:
         _sink(blocks, schema, temporary, out.suffix.lower(), course)
-    if course.cold:
-        warn(
-            f"{course.cold} of {len(users)} users have no training history and get the most "
-            "popular items."
-        )
-    if course.unlisted:
-        warn(
-            f"{course.unlisted} of {len(users)} users have no row in the allowed items and get "
-            "nothing."
-        )
-    seconds = course.seconds
-    return {"rows": course.rows, "seconds": seconds, "rows_per_second": course.rows / seconds}
 
 
 def _sink(
@@ -111,7 +145,7 @@ def _sink(
     schema: pl.Schema,
     path: Path,
     suffix: str,
-    course: _Course,
+    course: Course,
 ) -> None:
     from polars.io.plugins import register_io_source
 

@@ -144,7 +144,7 @@ def fit(
 
         def pause() -> tuple[bool, ...]:
             due = time.perf_counter() - saved > config.checkpoint_seconds
-            return team.anyone(interrupt.requested, due)
+            return team.anyone(interrupt.requested or team.stopping(), due)
 
         interrupted, save_is_due = pause()
         while not state.stopped and not interrupted:

@@ -46,6 +46,10 @@ class Team:
         """Return for each flag whether a worker has raised it; all get the same answer."""
         return flags
 
+    def stopping(self) -> bool:
+        """Return whether this worker has been asked to stop, other than by Ctrl-C."""
+        return False
+
     def metrics(self, scorer: Scorer, test: TestSet, ks: Sequence[int]) -> dict[str, float]:
         """Return the means over the users of all workers."""
         return evaluate(scorer, test, ks=ks).metrics()

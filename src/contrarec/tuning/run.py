@@ -1,8 +1,8 @@
 """Tune methods: as many trials for each, the test sets out of reach, the winners as a preset."""
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,12 @@ from contrarec.errors import ConfigError, DataError
 from contrarec.files import write_text
 from contrarec.methods import choose_methods
 from contrarec.model import resolve_device
-from contrarec.recommender import Recommender, given_features
+from contrarec.recommender import given_features
 from contrarec.settings import Settings, locate_setting, resolve_settings
-from contrarec.training.loop import Hooks, Metrics
 from contrarec.tuning.result import Finding, Tuning
 from contrarec.tuning.spaces import Space, search_space
 from contrarec.tuning.study import load_optuna, open_storage, search
+from contrarec.tuning.trials import Alone, Crew
 
 WARM_UP = 10
 """Evaluations before a trial may be given up."""
@@ -76,6 +76,7 @@ def tune(
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
     on_trial: Callable[[Trial], None] | None = None,
+    crew: Callable[[Dataset], AbstractContextManager[Crew]] | None = None,
 ) -> Tuning:
     """Search the settings of each method on each backbone, and write the winners as a preset.
 
@@ -96,6 +97,8 @@ def tune(
             not searched.
         device: `auto`, `cpu` or `cuda`.
         on_trial: called after each trial.
+        crew: makes who trains the trials on these data in the place of this process, such as
+            workers elsewhere, who may search several methods at a time.
 
     Raises:
         ConfigError: a name or setting is unknown, the folder holds a search of something else, or
@@ -105,7 +108,8 @@ def tune(
         KeyboardInterrupt: training was interrupted; the same call goes on.
     """
     load_optuna()
-    resolve_device(device)
+    if crew is None:
+        resolve_device(device)
     chosen = choose_methods(methods, backbones)
     if trials < 1:
         raise ConfigError(f"`trials` must be at least 1, got {trials}.")
@@ -118,9 +122,7 @@ def tune(
         for method, fitting in chosen.items()
         if backbone in fitting
     ]
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    failures = list[str]()
+    folder, failures = Path(out), list[str]()
     tuning = Tuning(
         data=data.name,
         fingerprint=data.fingerprint(),
@@ -133,30 +135,15 @@ def tune(
         monitor=jobs[0].settings.training.monitor,
         findings=(),
     )
-    with open_storage(folder / STORAGE) as storage:
-        for job in jobs:
-            training = job.settings.training
-            features = given_features(job.settings.backbone, data)
-            try:
-                finished = search(
-                    storage,
-                    job.name,
-                    job.space,
-                    partial(_train, data, job, device),
-                    identity={
-                        "settings": job.settings.to_toml(),
-                        "data": _digest(data),
-                        "search space": {key: asdict(part) for key, part in job.space.items()},
-                    }
-                    | ({} if features is None else {"item vectors": features.fingerprint()}),
-                    start=job.start,
-                    n_trials=trials if job.space else 1,
-                    seed=seed,
-                    warm_up=WARM_UP * training.eval_every,
-                    on_trial=partial(_report, job, trials, on_trial) if on_trial else None,
-                )
-            except ConfigError as error:
-                raise ConfigError(f"{folder}: {error}") from error
+    with ExitStack() as stack:
+        own = crew(data) if crew else nullcontext(Alone(data, device))
+        trainers: Crew = stack.enter_context(own)
+        stack.enter_context(_naming(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = stack.enter_context(open_storage(folder / STORAGE))
+        look = partial(_search, storage, data, trainers, trials=trials, seed=seed)
+        found = stack.enter_context(trainers.each(partial(look, on_trial=on_trial), jobs))
+        for job, finished in zip(jobs, found, strict=True):
             finding = _finding(job, finished[:trials])
             if finding:
                 tuning = replace(tuning, findings=(*tuning.findings, finding))
@@ -167,6 +154,14 @@ def tune(
     if failures:
         raise ConfigError(" ".join(failures))
     return tuning
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from error
 
 
 def _job(
@@ -190,29 +185,40 @@ def _job(
     return _Job(backbone=backbone, method=method, settings=settings, space=space, build=build)
 
 
-def _train(data: Dataset, job: _Job, device: str, trial: Any, values: dict[str, Any]) -> float:
-    """Train with some values and return the best validation metric; give up if the trial says."""
-    optuna, monitor = load_optuna(), job.settings.training.monitor
-    reported = set(trial.study.trials[trial.number].intermediate_values)
+def _search(
+    storage: Any,
+    data: Dataset,
+    crew: Crew,
+    job: _Job,
+    *,
+    trials: int,
+    seed: int,
+    on_trial: Callable[[Trial], None] | None,
+) -> list[Any]:
+    """Search the settings of one method; return its finished trials."""
+    features = given_features(job.settings.backbone, data)
+    warm_up = WARM_UP * job.settings.training.eval_every
 
-    def on_eval(epoch: int, metrics: Metrics, improved: bool) -> None:  # noqa: ARG001
-        if epoch not in reported:  # by an earlier go at the same trial
-            trial.report(metrics["valid"][monitor], epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
+    def train(trial: Any, values: dict[str, Any]) -> float:
+        return crew.train(job.build(values), trial, warm_up)
 
-    started = time.perf_counter()
-    recommender = Recommender.from_settings(job.build(values), device=device)
-    try:
-        recommender.fit(data, hooks=Hooks(on_eval=on_eval))
-    finally:
-        trial.set_user_attr("seconds", time.perf_counter() - started)
-    result = recommender.result
-    if result["stopped"] == "interrupted":
-        raise KeyboardInterrupt
-    trial.set_user_attr("best_epoch", result["best_epoch"])
-    valid: float = result["metrics"]["valid"][monitor]
-    return valid
+    return search(
+        storage,
+        job.name,
+        job.space,
+        train,
+        identity={
+            "settings": job.settings.to_toml(),
+            "data": _digest(data),
+            "search space": {key: asdict(part) for key, part in job.space.items()},
+        }
+        | ({} if features is None else {"item vectors": features.fingerprint()}),
+        start=job.start,
+        n_trials=trials if job.space else 1,
+        seed=seed,
+        warm_up=warm_up,
+        on_trial=partial(_report, job, trials, on_trial) if on_trial else None,
+    )
 
 
 def _finding(job: _Job, finished: Sequence[Any]) -> Finding | None:

@@ -6,7 +6,7 @@ the values that it had.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ RANDOM_TRIALS = 5
 """Trials before the sampler learns from those before, and before any is pruned."""
 RIVALS = 3
 """Trials that must have been measured at an epoch for their median to end another there."""
+_PATIENCE = 60.0  # seconds to wait while another study of the file is written
 
 Objective = Callable[[Any, dict[str, Any]], float]
 """(Optuna trial, values by setting) → the validation metric; raises `TrialPruned` to give up."""
@@ -44,7 +45,9 @@ def load_optuna() -> Any:
 @contextmanager
 def open_storage(path: Path) -> Iterator[Any]:
     """Open the SQLite file of studies, making it if it is not there."""
-    storage = load_optuna().storages.RDBStorage(f"sqlite:///{path.absolute()}")
+    storage = load_optuna().storages.RDBStorage(
+        f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": _PATIENCE}}
+    )
     try:
         yield storage
     finally:
@@ -89,12 +92,10 @@ def search(
     """
     optuna = load_optuna()
     states = optuna.trial.TrialState
-    pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=RANDOM_TRIALS, n_warmup_steps=warm_up, n_min_trials=RIVALS
-    )
     study = optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
-    )
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True,
+        pruner=_pruner(warm_up),
+    )  # fmt: skip
     _check_identity(study, identity)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(start))
@@ -121,6 +122,32 @@ def search(
             done = study.tell(trial, state=states.PRUNED)
         if on_trial:
             on_trial(done)
+
+
+def stand_in(earlier: Sequence[Any], warm_up: int) -> Any:
+    """Make a trial outside any file that is given up where the next one of a study would be.
+
+    Args:
+        earlier: the study's complete trials, from `complete_trials`.
+        warm_up: epochs before which no trial is given up.
+    """
+    optuna = load_optuna()
+    study = optuna.create_study(direction="maximize", pruner=_pruner(warm_up))
+    study.add_trials(earlier)
+    return study.ask()
+
+
+def complete_trials(trial: Any) -> list[Any]:
+    """Return the complete trials of a trial's study, which decide whether it is given up."""
+    state = load_optuna().trial.TrialState.COMPLETE
+    trials: list[Any] = trial.study.get_trials(deepcopy=False, states=(state,))
+    return trials
+
+
+def _pruner(warm_up: int) -> Any:
+    return load_optuna().pruners.MedianPruner(
+        n_startup_trials=RANDOM_TRIALS, n_warmup_steps=warm_up, n_min_trials=RIVALS
+    )
 
 
 def _check_identity(study: Any, identity: Mapping[str, Any]) -> None:
