@@ -50,6 +50,8 @@ def load_data(
     """
     from contrarec.data.dataset import Dataset
 
+    if "://" in path:
+        raise DataError(f"{path}: an address is read by `contrarec train` with --workers alone.")
     data = Dataset.load(path, user=user_col, item=item_col, time=time_col, weight=weight_col)
     # a run remembers where its data are, and may be evaluated from another folder
     return replace(data, path=str(Path(data.path).resolve()))
