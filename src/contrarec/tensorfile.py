@@ -76,9 +76,9 @@ def _write_pieces(path: Path, tensors: dict[str, InPieces], meta: dict[str, Any]
             digest.update(_title(name, tensor.dtype, tensor.shape))
             file.seek(8 + len(text) + start)
             for piece in tensor.pieces():
-                raw = piece.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-                digest.update(raw.data)
-                file.write(raw.data)
+                raw = _raw(piece.detach().cpu().contiguous())
+                digest.update(raw)
+                file.write(raw)
             n_bytes = file.tell() - 8 - len(text) - start
             if n_bytes != end - start:
                 raise DataError(
@@ -129,8 +129,15 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(_title(name, tensor.dtype, tensor.shape))
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(_raw(tensor))
     return digest.hexdigest()
+
+
+def _raw(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor, without a copy."""
+    if not tensor.numel():  # its strides may be anything, which torch would refuse to view
+        return memoryview(b"")
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def _title(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> bytes:

@@ -31,7 +31,7 @@ from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
     from contrarec.data.dataset import Dataset
-    from contrarec.distributed.parts import PartedData
+    from contrarec.distributed.parquet_parts import PartedData
     from contrarec.settings import Settings
 
 _ENDS = {
@@ -234,11 +234,9 @@ def train(
             raise typer.Exit(INTERRUPTED)
 
 
-def _parted(
-    data: str, columns: tuple[str | None, ...], with_report: bool
-) -> "PartedData | None":
+def _parted(data: str, columns: tuple[str | None, ...], with_report: bool) -> "PartedData | None":
     """Find the parts of a data set that workers read by themselves; None if it is no such one."""
-    from contrarec.distributed.parts import find_parted, is_parted
+    from contrarec.distributed.parquet_parts import find_parted, is_parted
 
     if not is_parted(data):
         return None

@@ -10,9 +10,7 @@ IdPieces = Callable[[], Iterable[pl.Series]]
 ArrayPieces = Callable[[], Iterable[np.ndarray]]
 
 
-def fingerprint(
-    users: IdPieces, items: IdPieces, indptr: ArrayPieces, indices: ArrayPieces
-) -> str:
+def fingerprint(users: IdPieces, items: IdPieces, indptr: ArrayPieces, indices: ArrayPieces) -> str:
     """Return 16 hexadecimal digits that depend on the training pairs and all ids, in order.
 
     Args:

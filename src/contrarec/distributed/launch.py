@@ -22,8 +22,8 @@ import torch
 from contrarec import runs
 from contrarec.data.dataset import Dataset
 from contrarec.distributed.checkpoint import check_workers
+from contrarec.distributed.parquet_parts import PartedData
 from contrarec.distributed.parted import Parted, ray_tasks
-from contrarec.distributed.parts import PartedData
 from contrarec.distributed.refusals import check_divisible
 from contrarec.distributed.remote import FAILED, OUTCOME, part_weights, work
 from contrarec.distributed.sources import InMemory, Source
@@ -143,17 +143,21 @@ def train_together(
     if (state / FAILED).is_file():
         failed = json.loads((state / FAILED).read_text(encoding="utf-8"))
         raise _ERRORS.get(failed["kind"], BackendError)(failed["message"])
-    result: dict[str, Any] = {
-        "run": str(folder),
-        "data": data.name,
-        "backbone": settings.backbone.name,
-        "loss": settings.loss_name,
-        "seed": settings.seed,
-        "device": "cuda" if on_gpu else "cpu",
-        "workers": launch.workers,
-        "exchange": exchange,
-        "wall_seconds": time.perf_counter() - started,
-    } | json.loads((state / OUTCOME).read_text(encoding="utf-8")) | source.account
+    result: dict[str, Any] = (
+        {
+            "run": str(folder),
+            "data": data.name,
+            "backbone": settings.backbone.name,
+            "loss": settings.loss_name,
+            "seed": settings.seed,
+            "device": "cuda" if on_gpu else "cpu",
+            "workers": launch.workers,
+            "exchange": exchange,
+            "wall_seconds": time.perf_counter() - started,
+        }
+        | json.loads((state / OUTCOME).read_text(encoding="utf-8"))
+        | source.account
+    )
     if result["stopped"] != "interrupted":
         runs.finish(folder, _joined(folder, launch.workers), result)
         shutil.rmtree(state / "blocks", ignore_errors=True)

@@ -18,8 +18,8 @@ import torch
 
 from contrarec import runs
 from contrarec.data.vocabulary import Vocabulary
+from contrarec.distributed.parquet_parts import PartedData
 from contrarec.distributed.partitions import Partitions, gather_rows
-from contrarec.distributed.parts import PartedData
 from contrarec.distributed.refusals import check_fullest
 from contrarec.distributed.scatter import Reading, Survey, scatter, settle, survey
 from contrarec.distributed.shards import part_folder, write_about
@@ -50,6 +50,8 @@ def ray_tasks(ray: Any) -> Run:
             if isinstance(error.cause, ContrarecError):
                 raise type(error.cause)(str(error.cause)) from None
             raise BackendError(f"reading the data failed: {error.cause!r}") from None
+        except ray.exceptions.RayError as error:
+            raise BackendError(f"reading the data failed: {error}") from None
 
     return run
 
@@ -181,10 +183,12 @@ class Parted:
     def _protocol(self) -> tuple[np.ndarray | None, tuple[str, ...]]:
         """Return which items may be ranked, and what a reader of results should know."""
         known, excluded = self._known, self._data.not_candidates
-        candidates, notes = None, []
-        for part in known.parts:
-            if n := sum(each.duplicates[part] for each in known.each):
-                notes.append(f"{part}: {n} repeated pairs collapsed")
+        candidates = None
+        notes = [
+            f"{part}: {n} repeated pairs collapsed"
+            for part in known.parts
+            if (n := sum(each.duplicates[part] for each in known.each))
+        ]
         if excluded is not None:
             places = Vocabulary(known.items, distinct=True).index(excluded)
             candidates = np.setdiff1d(np.arange(len(known.items), dtype=np.int32), places)
@@ -198,7 +202,9 @@ class Parted:
             users = sum(each.unseen[part] for each in known.each)
             items = int(((counts[part] > 0) & (counts["train"] == 0)).sum())
             if users or items:
-                notes.append(f"{part}: {users} users and {items} items without training interactions")
+                notes.append(
+                    f"{part}: {users} users and {items} items without training interactions"
+                )
         return candidates, tuple(notes)
 
 

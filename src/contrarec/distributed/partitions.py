@@ -167,7 +167,9 @@ def gather_rows(
         users, items, start = [], [], first
         for number, low, high in pieces:
             indptr, indices = rows_of(reading, number, part)
-            users.append(np.repeat(np.arange(start, start + high - low), np.diff(indptr[low : high + 1])))
+            users.append(
+                np.repeat(np.arange(start, start + high - low), np.diff(indptr[low : high + 1]))
+            )
             items.append(indices[indptr[low] : indptr[high]].copy())
             start += high - low
         write_rows(folder, part, np.concatenate(users), np.concatenate(items))

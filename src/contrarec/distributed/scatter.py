@@ -18,7 +18,7 @@ from contrarec.data.interactions import Interactions
 from contrarec.data.lookup import Lookup
 from contrarec.data.rows import compiled_pays
 from contrarec.data.vocabulary import Vocabulary
-from contrarec.distributed.parts import blaming, file_system
+from contrarec.distributed.parquet_parts import blaming, file_system
 from contrarec.tensorfile import load_tensors, save_tensors
 
 SAMPLE = 256
@@ -56,7 +56,9 @@ class Reading:
                 frame = pl.DataFrame(pl.from_arrow(Table.from_batches([batch])))
                 named = frame.select(pl.col(name).alias(role) for role, name in roles.items())
                 yield clean_columns(
-                    named.with_row_index(ROW, offset=start), roles, lambda row: f"{file}: row {row + 1}: "
+                    named.with_row_index(ROW, offset=start),
+                    roles,
+                    lambda row: f"{file}: row {row + 1}: ",
                 )
                 start += len(frame)
 
@@ -153,9 +155,7 @@ def _together(known: pl.Series, more: pl.Series) -> pl.Series:
     return pl.concat([known, fresh.alias(known.name)]).unique()
 
 
-def scatter(
-    reading: Reading, files: list[tuple[str, str]], lot: int, bounds: pl.Series
-) -> int:
+def scatter(reading: Reading, files: list[tuple[str, str]], lot: int, bounds: pl.Series) -> int:
     """Write the rows of files where their partitions find them, with items as indices.
 
     Args:

@@ -2,7 +2,7 @@
 
     FOLDER/train/*.parquet  valid/*.parquet  test/*.parquet  test_ood/*.parquet  not_candidate.txt
 
-A part may be a single file, too: `valid.parquet`. Folders may be nested, as `train/day=3/….parquet`.
+A part may be a single file, too: `valid.parquet`. Folders may be nested: `train/day=3/….parquet`.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from typing import Any
 from contrarec.data.columns import ColumnNames
 from contrarec.data.folder import NOT_CANDIDATE, find_parts, ids_of_lines, part_name
 from contrarec.data.readers import SUFFIXES
-from contrarec.errors import BackendError, DataError
+from contrarec.errors import BackendError, ContrarecError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,8 @@ def blaming(where: str) -> Iterator[None]:
     """Turn what Arrow raises into one line that starts with the file."""
     try:
         yield
+    except ContrarecError:
+        raise  # says where by itself
     except (OSError, ValueError, TypeError, KeyError) as error:  # Arrow's own errors are these
         cause = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DataError(f"{where}: cannot be read ({cause}).") from None
@@ -130,7 +132,7 @@ def _group(names: list[str], where: str) -> tuple[dict[str, list[str]], tuple[st
     for name in names:
         path = PurePosixPath(name)
         single = len(path.parts) == 1
-        if path.suffix.lower() not in SUFFIXES and single or name == NOT_CANDIDATE:
+        if (path.suffix.lower() not in SUFFIXES and single) or name == NOT_CANDIDATE:
             continue
         if any(folder.startswith(("_", ".")) for folder in path.parts):
             continue  # what Spark and others leave behind

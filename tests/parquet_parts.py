@@ -30,7 +30,11 @@ def write_parts(folder: Path, kind: str = "text") -> Path:
             users: list[Any] = [u * 3 for u, _ in own]
             if kind == "text" or (kind == "mixed" and number % 2):
                 users = [f"u{u:x}" if kind == "text" else str(u) for u in users]
-            frame = {"user_id": users, "item_id": [f"i{i}" for _, i in own], "time": [0.5] * len(own)}
+            frame = {
+                "user_id": users,
+                "item_id": [f"i{i}" for _, i in own],
+                "time": [0.5] * len(own),
+            }
             pl.DataFrame(frame).write_parquet(folder / part / f"{number}.parquet")
     empty = pl.DataFrame(schema={"user_id": pl.Int64, "item_id": pl.Int64})
     empty.write_parquet(folder / "train" / "empty.parquet")
@@ -49,9 +53,7 @@ def read_whole(folder: Path) -> Any:
         frames = [pl.read_parquet(file, columns=["user_id", "item_id"]) for file in files]
         texts = any(frame["user_id"].dtype == pl.String for frame in frames)
         user = pl.String if texts else pl.Int64
-        return pl.concat(
-            frame.cast({"user_id": user, "item_id": pl.String}) for frame in frames
-        )
+        return pl.concat(frame.cast({"user_id": user, "item_id": pl.String}) for frame in frames)
 
     return Dataset.from_parts(
         train=read("train"),
