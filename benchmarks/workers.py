@@ -33,7 +33,8 @@ EXPONENT = 0.9  # of popularity by rank
 N_PARTS = 8
 SETTINGS = {"dim": 64, "epochs": 2, "eval_every": 2, "checkpoint_seconds": 1e9}
 FULL = {
-    "interactions": 10_000_000, "users": 200_000, "items": 20_000, "batch_size": 65_536, "n_neg": 16,
+    "interactions": 10_000_000, "users": 200_000, "items": 20_000,
+    "batch_size": 65_536, "n_neg": 16,
 }  # fmt: skip
 SHORT = {
     "interactions": 20_000, "users": 1_000, "items": 500, "batch_size": 2_048, "n_neg": 16,

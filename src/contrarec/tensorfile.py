@@ -46,11 +46,12 @@ def save_tensors(
         meta: what belongs to them; floats survive exactly.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if any(isinstance(tensor, InPieces) for tensor in tensors.values()):
+    whole = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
+    if len(whole) < len(tensors):
         with replacing(path) as temporary:
             _write_pieces(temporary, {name: _in_pieces(t) for name, t in tensors.items()}, meta)
         return
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in whole.items()}
     header = {"format": _FORMAT, "meta": json.dumps(meta), "sha256": _digest(ready)}
     with replacing(path) as temporary:
         save_file(ready, temporary, metadata=header)

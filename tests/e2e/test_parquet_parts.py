@@ -24,7 +24,7 @@ SETTINGS = {
 def contrarec(home, *words):
     command = [sys.executable, "-c", "import sys; from contrarec.cli import main; sys.exit(main())"]
     return subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=170,
+        [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=600,
         env=os.environ | {"HOME": str(home)},  # Ray writes a token there
     )  # fmt: skip
 
