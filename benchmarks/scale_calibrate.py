@@ -50,6 +50,8 @@ def calibrate(*, short: bool) -> dict[str, float]:
         "hashes": _hashes(*log, N_ITEMS // smaller, N_ROWS, repeats),
         "memory_rate": _adam(N_EDGES // smaller, repeats),
     }
+    sizes = N_ROWS // smaller, N_USERS // smaller, N_ITEMS // smaller, repeats
+    rates["busy"] = _busy(sizes)
     return rates | _exchange(tuple(size // smaller for size in TABLES), repeats)
 
 
@@ -74,6 +76,22 @@ def _scores(n_rows: int, n_users: int, n_items: int, repeats: int) -> float:
             table.grad = None
 
     return 6 * items.numel() * DIM / _typical(step, repeats)
+
+
+def _busy(sizes: tuple[int, int, int, int]) -> float:
+    """Return the share of the rate of scores that is left when all cores compute them."""
+    context = multiprocessing.get_context("spawn")
+    n = usable_cores()
+    with context.Pool(n) as pool:
+        pool.starmap(_alone, [sizes] * n)  # loads the kernels
+        (alone,) = pool.starmap(_alone, [sizes])
+        together = pool.starmap(_alone, [sizes] * n, chunksize=1)
+    return sum(together) / n / alone
+
+
+def _alone(*sizes: int) -> float:
+    set_threads(1)
+    return _scores(*sizes)
 
 
 def _spread(indptr: np.ndarray, indices: np.ndarray, n_items: int, repeats: int) -> float:

@@ -61,7 +61,9 @@ class Hardware:
     latency: float
     """Seconds of an exchange of nothing."""
     together: int = 10**9
-    """Workers that have all of this to themselves: more of them share it."""
+    """Workers that there are cores for: more of them take turns."""
+    busy: float = 1.0
+    """Share of these rates that each of so many workers reaches when all of them work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ def cost(load: Load, machine: Hardware, workers: int, items: Items = "copies") -
     own = load.batch_size / workers
     pairs = own * (1 + load.n_neg)
     slower = max(1.0, workers / machine.together)
+    if workers >= machine.together > 1:
+        slower /= machine.busy
     lazy = load.layers == 0 and load.users + load.items >= LAZY_ROWS
     own_users = load.users / workers
     received, n_calls = _exchanged(load, workers, items, lazy=lazy)

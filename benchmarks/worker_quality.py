@@ -2,22 +2,22 @@
 
     python -m benchmarks.worker_quality --data FOLDER     # writes docs/results/workers.json
 
-Every method is trained by the plain command, and by 1, 2 and 4 workers that Ray starts, with the
-same settings and seed. Yahoo! R3 gets a short schedule, as the record says.
+Every method is trained alone, and by 1, 2 and 4 workers that exchange by gloo, with the same
+settings and seed. Yahoo! R3 gets a short schedule, as the record says.
 """
 
 import argparse
 import json
 import os
-import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import contrarec as cr
+from benchmarks.crew import Crew, crew
 from benchmarks.record import ROOT, environment
-from benchmarks.workers import cluster
-from contrarec.distributed.launch import Launch, train_together
+from contrarec.data.blocks import block_of, cut_points, slice_dataset
 from contrarec.files import write_text
 from contrarec.settings import resolve_settings
 
@@ -34,11 +34,12 @@ METRIC = "ndcg@20"
 Row = dict[str, Any]
 
 
-def rows(folder: Path, workers: tuple[int, ...] = WORKERS, **more: Any) -> Iterator[Row]:
+def rows(folder: Path, hands: Crew, workers: tuple[int, ...], **more: Any) -> Iterator[Row]:
     """Yield a row for the plain command and each number of workers, for every method.
 
     Args:
         folder: a data set that has a preset of its name.
+        hands: who trains.
         workers: numbers of workers.
         **more: settings beside the preset and the schedule.
     """
@@ -51,16 +52,17 @@ def rows(folder: Path, workers: tuple[int, ...] = WORKERS, **more: Any) -> Itera
         about: Row = {"data": folder.name, "backbone": backbone, "loss": loss}
         plain = cr.Recommender.from_settings(settings, device="cpu").fit(data)
         intervals = {name: found.intervals[METRIC] for name, found in plain.evaluate(data).items()}
-        yield about | {"workers": 0} | _kept(plain.result) | {"intervals": intervals}
+        kept = _kept(plain.result["best_epoch"], plain.result["metrics"])
+        yield about | {"workers": 0} | kept | {"intervals": intervals}
         for n in workers:
-            with tempfile.TemporaryDirectory() as out:
-                result = train_together(settings, data, Path(out) / "run", Launch(workers=n))
-            yield about | {"workers": n} | _kept(result)
+            cuts = pairwise(cut_points(data.train.user_counts, n))
+            parts = [(slice_dataset(data, a, b), block_of(data.train, int(a))) for a, b in cuts]
+            outcome, metrics = hands.train(settings, parts)
+            yield about | {"workers": n} | _kept(outcome.best_epoch, metrics)
 
 
-def _kept(result: Row) -> Row:
-    metrics = {name: found[METRIC] for name, found in result["metrics"].items()}
-    return {"best_epoch": result["best_epoch"], "epochs": result["epochs"], METRIC: metrics}
+def _kept(best_epoch: int, metrics: dict[str, dict[str, float]]) -> Row:
+    return {"best_epoch": best_epoch, METRIC: {name: m[METRIC] for name, m in metrics.items()}}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,10 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
     kept = ("date", "commit", "machine", "cpu", "versions")
     about = {name: value for name, value in environment(1).items() if name in kept}
     known = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"rows": []}
-    with cluster(max(WORKERS)):
+    with crew(*WORKERS) as hands:
         for name in options.names or SCHEDULES:
             found = []
-            for row in rows(options.data / name):
+            for row in rows(options.data / name, hands, WORKERS):
                 print(json.dumps(row), flush=True)
                 found.append(row)
             others = [row for row in known["rows"] if row["data"] != name]

@@ -138,7 +138,7 @@ def rows(shape: Row, workers: tuple[int, ...], folder: Path) -> Iterator[Row]:
     """Yield a row for the plain command and for each number of workers."""
     write_log(folder / "log", shape["interactions"], shape["users"], shape["items"])
     with cluster(max(workers)) as address:
-        for n in (0, *workers):
+        for n in dict.fromkeys((0, *workers)):
             load = os.getloadavg()[0]
             yield (
                 {"load": round(load, 2)}
@@ -207,17 +207,17 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "loss": "infonce",
         "dim": SETTINGS["dim"],
     }
+    out = options.out or (None if options.short else RECORD)
     about = {name: value for name, value in environment(1).items() if name in ABOUT}
     found = []
     with tempfile.TemporaryDirectory() as folder:
         counts = tuple(map(int, options.workers.split(",")))
         for row in rows(shape | sizes, counts, Path(folder)):
             found.append(about | row)
+            if out:
+                append(out, found[-1:])  # at once: what comes after it may fail
             print(json.dumps(row), file=sys.stderr, flush=True)
     print(table(found))
-    out = options.out or (None if options.short else RECORD)
-    if out:
-        append(out, found)
     return found
 
 

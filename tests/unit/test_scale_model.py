@@ -108,7 +108,7 @@ def test_targets_are_met_or_missed():
 
 def test_the_quality_table_counts_what_is_within_the_interval(tmp_path, monkeypatch):
     path = tmp_path / "workers.json"
-    row = {"data": "coat", "backbone": "mf", "loss": "bpr", "best_epoch": 4, "epochs": 5}
+    row = {"data": "coat", "backbone": "mf", "loss": "bpr", "best_epoch": 4}
     found = [
         row | {"workers": 0, "ndcg@20": {"ood": 0.5}, "intervals": {"ood": [0.4, 0.6]}},
         row | {"workers": 1, "ndcg@20": {"ood": 0.6}},
