@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.record import ROOT
@@ -139,8 +140,10 @@ def measured_part() -> Iterator[str]:
         yield measured_table(group, machine)
         yield targets(group)
     yield (
-        f"The model knows the rates of this table alone, {machine.source}. More workers than the "
-        f"{machine.together} cores share them."
+        f"The model knows the rates of this table alone, of one thread, {machine.source}. More "
+        f"workers than the {machine.together} cores take turns. While all cores work, each does "
+        f"{machine.busy:.0%} of what it does alone: so {machine.together} workers of this machine "
+        f"could be {machine.together * machine.busy:.2f} × as fast as one if nothing were exchanged."
     )
     yield markdown_table(
         [
@@ -152,9 +155,33 @@ def measured_part() -> Iterator[str]:
                 "Adam, GB/s": f"{machine.memory_rate / 1e9:.1f}",
                 "exchange, GB/s": f"{machine.network / 1e9:.2f}",
                 "latency, µs": f"{machine.latency * 1e6:.0f}",
+                "all cores busy": f"{machine.busy:.0%}",
             }
         ]
     )
+
+
+def batch_part() -> Iterator[str]:
+    """What the size of a step does to two workers."""
+    rows = measured()
+    if not rows or not CALIBRATION.exists():
+        return
+    machine, load = core(), load_of(rows[0])
+    lines = []
+    for batch in (2048, 16_384, 65_536, 262_144):
+        sized = _with_batch(load, batch)
+        one, two = (cost(sized, machine, n) for n in (1, 2))
+        lines.append(
+            {
+                "batch": f"{batch:,}",
+                "one worker: s an epoch": f"{one.epoch:.1f}",
+                "two: s": f"{two.epoch:.1f}",
+                "× one": f"{one.epoch / two.epoch:.2f}",
+                "communicating": f"{two.communicating:.0%}",
+            }
+        )
+    yield "What the size of a step does to two workers of this machine, by the model:"
+    yield markdown_table(lines)
 
 
 MODES: tuple[tuple[str, str, int, Items], ...] = (
@@ -213,8 +240,6 @@ def _fits(found: Cost, machine: Hardware) -> str:
 
 
 def _with_batch(load: Load, batch: int) -> Load:
-    from dataclasses import replace
-
     return replace(load, batch_size=batch)
 
 
@@ -294,7 +319,13 @@ def _duration(seconds: float) -> str:
 
 def made() -> str:
     """Return what stands between the marks."""
-    paragraphs = [*measured_part(), *simulated_part(), *modes_part(), *quality_part()]
+    paragraphs = [
+        *measured_part(),
+        *batch_part(),
+        *simulated_part(),
+        *modes_part(),
+        *quality_part(),
+    ]
     text = ""
     for paragraph in paragraphs:
         item = paragraph.startswith("- ") and text.rsplit("\n\n", 1)[-1].startswith("- ")

@@ -153,6 +153,9 @@ def cluster(n: int) -> Iterator[str]:
     from contrarec.distributed.launch import load_ray
 
     ray = load_ray(local=True)
+    if ray.is_initialized():
+        yield str(ray.get_runtime_context().gcs_address)
+        return
     context = ray.init(
         address="local", num_cpus=max(n, os.cpu_count() or 1), include_dashboard=False,
         log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1",

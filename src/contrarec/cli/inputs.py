@@ -21,7 +21,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder of split files (train, valid, test, test_NAME as .txt adjacency lists, "
-        ".csv, .tsv, .parquet or .inter), a single log file, or a name that was fetched.",
+        ".csv, .tsv, .parquet or .inter, or as folders of .parquet), a single log file, or a name "
+        "that was fetched.",
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained run.")]

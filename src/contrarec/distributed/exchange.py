@@ -125,14 +125,12 @@ class Exchange:
         """Return the values of each worker."""
         if self.size == 1:
             return [values]
-        longest = max(lengths)
-        padded = values.new_zeros((longest, *values.shape[1:]))
+        padded = values.new_zeros((max(lengths), *values.shape[1:]))
         padded[: len(values)] = values
-        together = values.new_empty((self.size * longest, *values.shape[1:]))
-        with self._timed(together.nbytes):
-            dist.all_gather_into_tensor(together, padded, group=self._group)
-        starts = range(0, self.size * longest, longest) if longest else [0] * self.size
-        return [together[start : start + n] for start, n in zip(starts, lengths, strict=True)]
+        parts = [torch.empty_like(padded) for _ in lengths]
+        with self._timed(padded.nbytes * self.size):
+            dist.all_gather(parts, padded, group=self._group)
+        return [part[:n] for part, n in zip(parts, lengths, strict=True)]
 
     @property
     def _device(self) -> torch.device:
