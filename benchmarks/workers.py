@@ -134,16 +134,22 @@ def _peak_mib(pid: int) -> float:
     return int(found[0]) / 1024 if found else 0.0
 
 
-def rows(shape: Row, workers: tuple[int, ...], folder: Path) -> Iterator[Row]:
-    """Yield a row for the plain command and for each number of workers."""
-    write_log(folder / "log", shape["interactions"], shape["users"], shape["items"])
+def rows(shape: Row, workers: tuple[int, ...], folder: Path, log: Path) -> Iterator[Row]:
+    """Yield a row for the plain command and for each number of workers.
+
+    Args:
+        shape: what is trained.
+        workers: numbers of them.
+        folder: where runs go.
+        log: where the log is, or is written.
+    """
+    if not log.is_dir():
+        write_log(log, shape["interactions"], shape["users"], shape["items"])
     with cluster(max(workers)) as address:
         for n in dict.fromkeys((0, *workers)):
             load = os.getloadavg()[0]
             yield (
-                {"load": round(load, 2)}
-                | shape
-                | run(folder / "log", folder / f"run-{n}", shape, n, address)
+                {"load": round(load, 2)} | shape | run(log, folder / f"run-{n}", shape, n, address)
             )
 
 
@@ -200,6 +206,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     parser.add_argument("--short", action="store_true", help="a small log, nothing recorded")
     parser.add_argument("--out", type=Path, help="CSV to append to")
     parser.add_argument("--workers", default="1,2,4")
+    parser.add_argument("--log", type=Path, help="the log, if it was written before")
     for name in FULL:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     options = parser.parse_args(arguments)
@@ -215,7 +222,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         counts = tuple(map(int, options.workers.split(",")))
-        for row in rows(shape | sizes, counts, Path(folder)):
+        for row in rows(shape | sizes, counts, Path(folder), options.log or Path(folder) / "log"):
             found.append(about | row)
             if out:
                 append(out, found[-1:])  # at once: what comes after it may fail
