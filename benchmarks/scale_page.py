@@ -54,7 +54,7 @@ def measured() -> list[Row]:
                 key: value if key in texts else float(value) if value else None
                 for key, value in line.items()
             }
-            newest[(*(row[name] for name in SHAPE), row["workers"])] = row
+            newest[(*(row[name] for name in SHAPE), row["workers"], row["threads"])] = row
     return [newest[key] for key in sorted(newest, key=str)]
 
 
@@ -74,24 +74,26 @@ def load_of(row: Row) -> Load:
 
 def measured_table(rows: list[Row], machine: Hardware) -> str:
     """What was measured, beside what the model says."""
-    plain, one = (next((r["seconds"] for r in rows if r["workers"] == n), None) for n in (0, 1))
+    plain, one = (_seconds(rows, workers) for workers in (0, 1))
     lines = []
     for row in rows:
         workers = int(row["workers"])
         said = cost(load_of(row), machine, max(workers, 1))
         share = row["communicating"]
+        single = row["threads"] == 1
         lines.append(
             {
-                "workers": str(workers or "plain command"),
+                "workers": str(workers or _plain(row)),
                 "s an epoch": f"{row['seconds']:.1f}",
                 "rows a second": f"{row['rows_per_second']:,.0f}",
                 "× plain": f"{plain / row['seconds']:.2f}" if plain else "",
                 "× one": f"{one / row['seconds']:.2f}" if one and workers else "",
+                "load before": f"{row['load']:g}",
                 "communicating": "" if share is None else f"{share:.0%}",
                 "MiB received": "" if share is None else f"{row['mib_received']:,.0f}",
                 "peak MiB a worker": f"{row['peak_mib']:,.0f}",
-                "model: s": f"{said.epoch:.1f}",
-                "model / measured": f"{said.epoch / row['seconds']:.2f}",
+                "model: s": f"{said.epoch:.1f}" if single else "",
+                "model / measured": f"{said.epoch / row['seconds']:.2f}" if single else "",
                 "model: communicating": f"{said.communicating:.0%}" if workers else "",
             }
         )
@@ -100,7 +102,7 @@ def measured_table(rows: list[Row], machine: Hardware) -> str:
 
 def targets(rows: list[Row]) -> str:
     """Say whether each target was met."""
-    found = {int(row["workers"]): row for row in rows}
+    found = {int(row["workers"]): row for row in rows if row["threads"] == 1}
     lines = []
     if {0, 1} <= found.keys():
         ratio = found[1]["seconds"] / found[0]["seconds"]
@@ -112,7 +114,25 @@ def targets(rows: list[Row]) -> str:
         lines.append(_target("two workers are at least 1.6 × as fast as one", ratio, ratio >= 1.6))
         ratio = found[2]["peak_mib"] / found[1]["peak_mib"]
         lines.append(_target("a worker of two needs less memory than one", ratio, ratio < 1))
+    several = next((row for row in rows if row["threads"] > 1), None)
+    if several and 1 in found:
+        ratio = found[1]["seconds"] / several["seconds"]
+        lines.append(
+            f"- For comparison: {several['threads']:.0f} threads of the plain command, which exchange "
+            f"nothing, are {ratio:.2f} × as fast as one worker of one thread. That is what the cores "
+            "of this machine give."
+        )
     return "\n".join(lines)
+
+
+def _plain(row: Row) -> str:
+    return "plain command" if row["threads"] == 1 else f"plain, {row['threads']:.0f} threads"
+
+
+def _seconds(rows: list[Row], workers: int) -> float | None:
+    """Return the seconds of so many workers of one thread; 0 is the plain command."""
+    found = (r["seconds"] for r in rows if r["workers"] == workers and r["threads"] == 1)
+    return next(found, None)
 
 
 def _target(what: str, ratio: float, met: bool) -> str:
@@ -133,9 +153,9 @@ def measured_part() -> Iterator[str]:
         yield (
             f"{row['backbone'].upper()} with {row['loss']}: {load.interactions:,} interactions, "
             f"{load.users:,} users, {load.items:,} items (Zipf), dim {load.dim}, steps of "
-            f"{load.batch_size:,} × {load.n_neg}, one thread a worker. {row['date'][:10]}, commit "
-            f"{row['commit']}, {row['machine']}, {row['cpu']}; load before the runs "
-            f"{min(r['load'] for r in group):g} to {max(r['load'] for r in group):g}."
+            f"{load.batch_size:,} × {load.n_neg}, one thread a worker. {row['date'][:10]}, "
+            f"{', '.join(sorted({r['commit'] for r in group}))}, {row['machine']}, {row['cpu']}. The "
+            "load is the average of the minute before a run."
         )
         yield measured_table(group, machine)
         yield targets(group)
