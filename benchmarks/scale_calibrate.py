@@ -203,7 +203,7 @@ def core(path: Path = PATH) -> Hardware:
         f"{about['cpu']}; load {about['load']}",
         memory=known["memory"],
         together=known["cores"],
-        **known["rates"],
+        **known["rates"] | {"busy": min(1.0, known["rates"]["busy"])},
     )
 
 

@@ -114,13 +114,19 @@ def targets(rows: list[Row]) -> str:
         lines.append(_target("two workers are at least 1.6 × as fast as one", ratio, ratio >= 1.6))
         ratio = found[2]["peak_mib"] / found[1]["peak_mib"]
         lines.append(_target("a worker of two needs less memory than one", ratio, ratio < 1))
+    loads = [row["load"] for row in found.values()]
+    if max(loads) > 2 * min(loads) + 1:
+        lines.append(
+            f"- **Other programs ran during some of these** (load {min(loads):g} to "
+            f"{max(loads):g}): ratios of rows with different loads say little."
+        )
     several = next((row for row in rows if row["threads"] > 1), None)
     if several and 1 in found:
         ratio = found[1]["seconds"] / several["seconds"]
         lines.append(
-            f"- For comparison: {several['threads']:.0f} threads of the plain command, which exchange "
-            f"nothing, are {ratio:.2f} × as fast as one worker of one thread. That is what the cores "
-            "of this machine give."
+            f"- For comparison: {several['threads']:.0f} threads of the plain command, which "
+            f"exchange nothing, are {ratio:.2f} × as fast as one worker of one thread. That is "
+            "what the cores of this machine give."
         )
     return "\n".join(lines)
 
@@ -154,16 +160,18 @@ def measured_part() -> Iterator[str]:
             f"{row['backbone'].upper()} with {row['loss']}: {load.interactions:,} interactions, "
             f"{load.users:,} users, {load.items:,} items (Zipf), dim {load.dim}, steps of "
             f"{load.batch_size:,} × {load.n_neg}, one thread a worker. {row['date'][:10]}, "
-            f"{', '.join(sorted({r['commit'] for r in group}))}, {row['machine']}, {row['cpu']}. The "
-            "load is the average of the minute before a run."
+            f"{', '.join(sorted({r['commit'] for r in group}))}, {row['machine']}, "
+            f"{row['cpu']}. The load is the average of the minute before a run."
         )
         yield measured_table(group, machine)
         yield targets(group)
     yield (
         f"The model knows the rates of this table alone, of one thread, {machine.source}. More "
         f"workers than the {machine.together} cores take turns. While all cores work, each does "
-        f"{machine.busy:.0%} of what it does alone: so {machine.together} workers of this machine "
-        f"could be {machine.together * machine.busy:.2f} × as fast as one if nothing were exchanged."
+        f"{machine.busy:.0%} of the scores that it does alone: so {machine.together} workers of this "
+        f"machine could be {machine.together * machine.busy:.2f} × as fast as one if nothing were "
+        "exchanged and scores were everything. It counts the large parts of a step alone, and so "
+        "less than what was measured: its ratios say more than its seconds."
     )
     yield markdown_table(
         [

@@ -67,9 +67,9 @@ def test_two_workers_read_parts_and_train_as_the_plain_command_does(tmp_path):
     assert not (out / "state" / "partitions").exists()
     assert not (out / "state" / "blocks").exists()
 
+    extra = pl.DataFrame({"user_id": ["new"], "item_id": ["i1"]})
+    extra.write_parquet(folder / "valid" / "9.parquet")
     with pytest.raises(DataError, match="was trained on other data"):
-        extra = pl.DataFrame({"user_id": ["new"], "item_id": ["i1"]})
-        extra.write_parquet(folder / "valid" / "9.parquet")
         train(folder, out, resume=True)
 
 

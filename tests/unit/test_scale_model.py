@@ -81,7 +81,14 @@ def test_a_page_that_is_out_of_date_is_noticed(tmp_path, monkeypatch):
 
 
 def rows(*seconds):
-    about = {"date": "2026-01-02T", "commit": "c", "machine": "M", "cpu": "C", "load": 0.0, "threads": 1}
+    about = {
+        "date": "2026-01-02T",
+        "commit": "c",
+        "machine": "M",
+        "cpu": "C",
+        "load": 0.0,
+        "threads": 1,
+    }
     shape = {"backbone": "mf", "loss": "infonce", "interactions": 1000.0, "users": 100.0}
     shape |= {"items": 50.0, "dim": 10.0, "batch_size": 200.0, "n_neg": 4.0}
     return [
