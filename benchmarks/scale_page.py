@@ -311,7 +311,8 @@ def quality_part() -> Iterator[str]:
         yield NOTHING
         return
     known = json.loads(QUALITY.read_text(encoding="utf-8"))
-    schedules = ", ".join(f"{name}: {s['epochs']} epochs" for name, s in known["schedules"].items())
+    there = dict.fromkeys(row["data"] for row in known["rows"])
+    schedules = ", ".join(f"{name}: {known['schedules'][name]['epochs']} epochs" for name in there)
     yield (
         f"{METRIC} of every set by the plain command, with its 95 % interval over users, and by "
         f"1, 2 and 4 workers; published presets, seed 0, shorter schedules ({schedules}). "
