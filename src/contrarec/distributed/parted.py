@@ -163,7 +163,8 @@ class Parted:
             reading.incoming(number).mkdir()
         files = [(part, file) for part, found in self._data.files.items() for file in found]
         lots = enumerate(_lots(files))
-        return max(self._run(scatter, [(reading, lot, number, bounds) for number, lot in lots]))
+        most: int = max(self._run(scatter, [(reading, lot, number, bounds) for number, lot in lots]))
+        return most
 
     def _settle(self, reading: Reading, n: int) -> Partitions:
         """Number the users of all partitions."""
@@ -174,8 +175,8 @@ class Parted:
         for number in range(n):
             shutil.rmtree(reading.incoming(number))
         if settled:
-            fullest = max((part.fullest for part in settled), key=lambda user: user[1])
-            check_fullest(*fullest, n_items)
+            user, n_rows = max((part.fullest for part in settled), key=lambda user: user[1])
+            check_fullest(user, n_rows, n_items)
         else:
             check_fullest("", 0, n_items)
         return Partitions(reading, numbers, settled)
