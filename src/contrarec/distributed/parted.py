@@ -163,7 +163,8 @@ class Parted:
             reading.incoming(number).mkdir()
         files = [(part, file) for part, found in self._data.files.items() for file in found]
         lots = enumerate(_lots(files))
-        most: int = max(self._run(scatter, [(reading, lot, number, bounds) for number, lot in lots]))
+        calls = [(reading, lot, number, bounds) for number, lot in lots]
+        most: int = max(self._run(scatter, calls))
         return most
 
     def _settle(self, reading: Reading, n: int) -> Partitions:
