@@ -170,7 +170,8 @@ def measured_part() -> Iterator[str]:
         f"workers than the {machine.together} cores take turns. While all cores work, each does "
         f"{machine.busy:.0%} of the scores that it does alone: so {machine.together} workers of "
         f"this machine could be {machine.together * machine.busy:.2f} × as fast as one if "
-        "nothing were exchanged and scores were everything. It counts the large parts of a step alone, and so "
+        "nothing were exchanged and scores were everything. It counts the large parts of a step "
+        "alone, and so "
         "less than what was measured: its ratios say more than its seconds."
     )
     yield markdown_table(
