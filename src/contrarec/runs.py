@@ -10,7 +10,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from contrarec.settings import Settings
+    from contrarec.tensorfile import InPieces
 
 _CONFIG, _IDS = "config.toml", "ids.parquet"
 _HISTORY, _MODEL, _RESULT = "history.safetensors", "model.safetensors", "result.json"
@@ -58,28 +59,61 @@ def begin(folder: Path, settings: "Settings", data: RunData, history: Interactio
     Raises:
         ConfigError: the folder already holds a run.
     """
-    if is_started(folder):
-        raise ConfigError(
-            f"{folder}: already holds a run; resume it (--resume) or choose another folder."
-        )
     import torch
 
-    from contrarec.tensorfile import save_tensors
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_ids(folder / _IDS, history.users, history.items)
     tensors = {
         "indptr": torch.from_numpy(history.indptr),
         "indices": torch.from_numpy(history.indices),
     }
-    save_tensors(folder / _HISTORY, tensors, {})
+    begin_with(
+        folder, settings, data, lambda path: write_ids(path, history.users, history.items), tensors
+    )
+
+
+def begin_with(
+    folder: Path,
+    settings: "Settings",
+    data: RunData,
+    ids: Callable[[Path], None],
+    history: "Mapping[str, torch.Tensor | InPieces]",
+) -> None:
+    """Do what `begin` does, with ids and a history that need not be in memory.
+
+    Args:
+        folder: the run's.
+        settings: of the run.
+        data: what the run remembers of its data.
+        ids: writes what `write_ids` would.
+        history: `indptr` and `indices`.
+
+    Raises:
+        ConfigError: the folder already holds a run.
+    """
+    refuse_started(folder)
+    from contrarec.tensorfile import save_tensors
+
+    folder.mkdir(parents=True, exist_ok=True)
+    ids(folder / _IDS)
+    save_tensors(folder / _HISTORY, history, {})
     tables = settings.to_mapping() | {"data": vars(data), "versions": _versions()}
     write_text(folder / _CONFIG, dumps_toml(tables))
 
 
+def refuse_started(folder: Path) -> None:
+    """Raise if the folder already holds a run.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if is_started(folder):
+        raise ConfigError(
+            f"{folder}: already holds a run; resume it (--resume) or choose another folder."
+        )
+
+
 def finish(
     folder: Path,
-    weights: "dict[str, torch.Tensor]",
+    weights: "Mapping[str, torch.Tensor | InPieces]",
     result: dict[str, Any],
     vectors: Mapping[str, np.ndarray] | None = None,
 ) -> None:
@@ -194,19 +228,27 @@ def read_versions(folder: Path) -> dict[str, str]:
 
 def write_ids(path: Path, users: Vocabulary, items: Vocabulary) -> None:
     """Write both vocabularies as one Parquet table: kind, index, id and whether it is a number."""
-    parts = [
-        pl.DataFrame(
-            {
-                "kind": pl.Series([kind], dtype=pl.String).new_from_index(0, len(vocabulary)),
-                "index": np.arange(len(vocabulary), dtype=np.int32),
-                "id": vocabulary.ids.cast(pl.String),
-                "is_number": [vocabulary.ids.dtype == pl.Int64] * len(vocabulary),
-            }
-        )
-        for kind, vocabulary in (("user", users), ("item", items))
-    ]
+    parts = [id_table("user", users), id_table("item", items)]
     with replacing(path) as temporary:
         pl.concat(parts).write_parquet(temporary)
+
+
+def id_table(kind: str, ids: Vocabulary, first: int = 0) -> pl.DataFrame:
+    """Return the rows of `ids.parquet` for some users or items.
+
+    Args:
+        kind: `user` or `item`.
+        ids: in order.
+        first: index of the first of them.
+    """
+    return pl.DataFrame(
+        {
+            "kind": pl.Series([kind], dtype=pl.String).new_from_index(0, len(ids)),
+            "index": np.arange(first, first + len(ids), dtype=np.int32),
+            "id": ids.ids.cast(pl.String),
+            "is_number": [ids.ids.dtype == pl.Int64] * len(ids),
+        }
+    )
 
 
 def read_ids(path: Path) -> tuple[Vocabulary, Vocabulary]:

@@ -57,10 +57,10 @@ def test_the_readmes_commands_end_in_a_browser(
             page.click("#more")
         history = set(page.locator("#history .id").all_text_contents())
         page.fill("#user", "kim")  # the start of one id alone: nobody types the rest
-        page.wait_for_selector("#users li:only-child")
+        page.wait_for_selector("#users li:only-child:has-text('kim@shop.example')")
         page.keyboard.press("Enter")
         page.wait_for_selector("#history .id:has-text('007')")
-        assert page.url == f"{server.url}/#user=kim%40shop.example"
+        page.wait_for_url(f"{server.url}/#user=kim%40shop.example")
     assert history == bought["u17"]
     assert not history & set(shown)
     assert browser_page.errors == []

@@ -43,6 +43,21 @@ def test_the_first_kernel_leaves_torch_as_it_was():
     assert in_new_process(FIRST_KERNEL, OMP_NUM_THREADS="1") == "1 1"
 
 
+READ_A_LARGE_LOG = """
+import numpy as np, torch
+from contrarec.data.rows import pack
+n = 1_100_000
+pairs = np.arange(n) % 50_000, np.arange(n) * 7919 % 40_000
+pack(*pairs, 50_000, 40_000)
+print(torch.get_num_threads())
+"""
+
+
+def test_reading_a_large_log_leaves_torch_as_it_was():
+    # its kernels are the first, of a command that was told how many threads there are
+    assert in_new_process(READ_A_LARGE_LOG, OMP_NUM_THREADS="1") == "1"
+
+
 BUSY_THREADS = """
 import os, time, torch
 from contrarec.kernels.topk import masked_top_k

@@ -203,7 +203,8 @@ def _cautions(audit: "Audit") -> list[str]:
     ]
     cautions += [
         f"{method.label} was trained as good as without its adversary, which had not moved yet in "
-        f"the weights that were kept: give it a turn earlier (--set {method.method}.adv_interval=N)."
+        "the weights that were kept: give it a turn earlier "
+        f"(--set {method.method}.adv_interval=N)."
         for method in resting
     ]
     if audit.reference == "valid":

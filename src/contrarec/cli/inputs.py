@@ -21,7 +21,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder of split files (train, valid, test, test_NAME as .txt adjacency lists, "
-        ".csv, .tsv, .parquet or .inter), a single log file, or a name that was fetched.",
+        ".csv, .tsv, .parquet or .inter, or as folders of .parquet), a single log file, or a name "
+        "that was fetched.",
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained run.")]
@@ -50,6 +51,8 @@ def load_data(
     """
     from contrarec.data.dataset import Dataset
 
+    if "://" in path:
+        raise DataError(f"{path}: an address is read by `contrarec train` with --workers alone.")
     data = Dataset.load(path, user=user_col, item=item_col, time=time_col, weight=weight_col)
     # a run remembers where its data are, and may be evaluated from another folder
     return replace(data, path=str(Path(data.path).resolve()))

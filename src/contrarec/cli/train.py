@@ -3,7 +3,7 @@
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -32,6 +32,7 @@ from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
     from contrarec.data.dataset import Dataset
+    from contrarec.distributed.parquet_parts import PartedData
     from contrarec.settings import Settings
 
 _ENDS = {
@@ -146,8 +147,11 @@ def train(
             check_tracking(track, track_to)
         if with_report:
             check_report()
-        dataset = with_valid(load_data(data, user_col, item_col, time_col, weight_col))
-        folder = out or Path("runs") / _default_name(dataset, settings)
+        columns = (user_col, item_col, time_col, weight_col)
+        parted = None if workers is None else _parted(data, columns, with_report)
+        dataset = parted or with_valid(load_data(data, *columns))
+        notes, has_valid = _known(dataset)
+        folder = out or Path("runs") / _default_name(dataset.name, settings)
         started = runs.is_started(folder)
         if started and not resume:
             raise ConfigError(
@@ -160,10 +164,10 @@ def train(
         elif resume and not started:
             console.say(f"{folder}: no run to resume there, so this is its start.")
 
-        for note in dataset.notes:
+        for note in notes:
             console.note(note)
         is_baseline = settings.backbone.name == NO_BACKBONE
-        if dataset.valid is None and not is_baseline:
+        if not has_valid and not is_baseline:
             epochs = settings.training.epochs
             console.note(
                 f"no validation set: training goes on for all {epochs} epochs, nothing stops it "
@@ -193,21 +197,27 @@ def train(
                 tracked = tracking(track, hooks, folder=folder, settings=settings, to=track_to)
                 hooks = stack.enter_context(tracked)
             if launch is None:
-                recommender.fit(dataset, out=folder, resume=resume, hooks=hooks)
+                recommender.fit(cast("Dataset", dataset), out=folder, resume=resume, hooks=hooks)
                 result = recommender.result | {"threads": n_threads}
             else:
                 from contrarec.distributed.launch import train_together
 
                 try:
                     result = train_together(
-                        settings, dataset, folder, launch, resume=resume, hooks=hooks
+                        settings,
+                        dataset,
+                        folder,
+                        launch,
+                        resume=resume,
+                        hooks=hooks,
+                        note=console.say,
                     )
                 except KeyboardInterrupt:
                     console.say(f"interrupted, not waiting for the workers to save; {again}")
                     raise
         if with_report and result["stopped"] != "interrupted":
             trained = recommender if workers is None else Recommender.load(folder, device=device)
-            result["report"] = str(report_run(folder, trained, dataset))
+            result["report"] = str(report_run(folder, trained, cast("Dataset", dataset)))
         console.finish(result, lambda: _text(result))
         if result["stopped"] == "interrupted":
             console.say(f"interrupted after {result['epochs']} epochs and saved; {again}")
@@ -221,8 +231,32 @@ def _resuming(data: str, folder: Path, given: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _default_name(dataset: "Dataset", settings: "Settings") -> str:
-    parts = (dataset.name, settings.backbone.name, settings.loss_name, str(settings.seed))
+def _parted(data: str, columns: tuple[str | None, ...], with_report: bool) -> "PartedData | None":
+    """Find the parts of a data set that workers read by themselves; None if it is no such one."""
+    from contrarec.distributed.parquet_parts import find_parted, is_parted
+
+    if not is_parted(data):
+        return None
+    if with_report:
+        raise ConfigError(
+            f"{data}: the report needs all of the data in memory, which are in parts; make it "
+            "afterwards: contrarec report RUN."
+        )
+    user, item, time, weight = columns
+    return find_parted(data, {"user": user, "item": item, "time": time, "weight": weight})
+
+
+def _known(data: "Dataset | PartedData") -> tuple[tuple[str, ...], bool]:
+    """Return what is known before training: notes, and whether there is a validation set."""
+    from contrarec.data.dataset import Dataset
+
+    if isinstance(data, Dataset):
+        return data.notes, data.valid is not None
+    return (), "valid" in data.files
+
+
+def _default_name(data_name: str, settings: "Settings") -> str:
+    parts = (data_name, settings.backbone.name, settings.loss_name, str(settings.seed))
     return file_name("-".join(parts))
 
 

@@ -50,18 +50,41 @@ def cut_points(user_counts: np.ndarray, n_blocks: int) -> np.ndarray:
     array([0, 3, 4])
     """
     active = np.flatnonzero(user_counts)
-    if not 1 <= n_blocks <= len(active):
-        raise ConfigError(
-            f"`workers` must be between 1 and the {len(active)} users with interactions, "
-            f"got {n_blocks}."
-        )
+    check_blocks(n_blocks, len(active))
     ends = np.cumsum(user_counts[active])
     wanted = ends[-1] * np.arange(1, n_blocks) / n_blocks
     cuts = np.searchsorted(ends, wanted) + 1  # active users before each cut
-    for number in range(n_blocks - 1):  # a giant user must not leave its neighbours' blocks empty
-        lowest = 1 + (cuts[number - 1] if number else 0)
-        cuts[number] = min(max(cuts[number], lowest), len(active) - (n_blocks - 1 - number))
-    return np.concatenate([[0], active[cuts], [len(user_counts)]])
+    return np.concatenate([[0], active[spread_cuts(cuts, len(active))], [len(user_counts)]])
+
+
+def check_blocks(n_blocks: int, n_active: int) -> None:
+    """Raise unless so many users with interactions can be divided into so many blocks.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if not 1 <= n_blocks <= n_active:
+        raise ConfigError(
+            f"`workers` must be between 1 and the {n_active} users with interactions, "
+            f"got {n_blocks}."
+        )
+
+
+def spread_cuts(cuts: np.ndarray, n_active: int) -> np.ndarray:
+    """Move cuts apart where a giant user would leave its neighbours' blocks empty.
+
+    Args:
+        cuts: ascending; how many users with interactions are before each.
+        n_active: users with interactions.
+
+    >>> spread_cuts(np.array([3, 3]), 3)
+    array([1, 2])
+    """
+    apart = cuts.copy()
+    for number in range(len(cuts)):
+        lowest = 1 + (apart[number - 1] if number else 0)
+        apart[number] = min(max(cuts[number], lowest), n_active - (len(cuts) - number))
+    return apart
 
 
 def block_of(train: Interactions, first: int) -> Block:

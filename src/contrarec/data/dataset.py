@@ -1,6 +1,5 @@
 """A data set with its protocol: what to train on, what to select by, what to test on and how."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from contrarec.data.columns import ColumnNames
+from contrarec.data.fingerprint import fingerprint
 from contrarec.data.folder import find_parts, read_not_candidates, write_parts
 from contrarec.data.interactions import Interactions
 from contrarec.data.parquet import read_steps
@@ -370,15 +370,12 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that depend on the training pairs and all ids, in order."""
-        digest = hashlib.sha256()
-        for vocabulary in (self.users, self.items):
-            ids = vocabulary.ids.cast(pl.String)
-            digest.update(f"{vocabulary.ids.dtype} {len(ids)} ".encode())
-            digest.update(ids.str.len_bytes().to_numpy().astype("<u4").tobytes())
-            digest.update("".join(ids).encode())
-        for array, kind in ((self.train.indptr, "<i8"), (self.train.indices, "<i4")):
-            digest.update(np.ascontiguousarray(array, kind).data)
-        return digest.hexdigest()[:16]
+        return fingerprint(
+            lambda: [self.users.ids],
+            lambda: [self.items.ids],
+            lambda: [self.train.indptr],
+            lambda: [self.train.indices],
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write the parts as Parquet files, in a form that `load` reads back, with the `steps`.

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from contrarec.data.interactions import Interactions
-from contrarec.data.parquet import write_log
+from contrarec.data.parquet import parquet_files, write_log
 from contrarec.data.readers import SUFFIXES
 from contrarec.errors import DataError
 from contrarec.files import new_folder, replacing
@@ -21,6 +21,8 @@ FALSE_NEGATIVES = "false_negatives"
 def find_parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Find the files of `train`, `valid`, `test` and `test_<name>` in a folder.
 
+    A part may be a folder of Parquet files, too, which together are its log.
+
     Returns:
         The file of each part, `test_ood.txt` under `ood`; and the names of other data files.
 
@@ -30,21 +32,35 @@ def find_parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
     found: dict[str, Path] = {}
     others = []
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.name == NOT_CANDIDATE:
+        is_folder = file.is_dir()
+        if not is_folder and (file.suffix.lower() not in SUFFIXES or file.name == NOT_CANDIDATE):
             continue
         if file.stem == FALSE_NEGATIVES:
             continue
-        if file.stem not in ("train", "valid", "test") and not file.stem.startswith("test_"):
+        part = part_name(file.name if is_folder else file.stem)
+        if is_folder and not (part and parquet_files(file)):
+            continue
+        if part is None:
             others.append(file.name)
             continue
-        part = file.stem.removeprefix("test_")
         if part in found:
             raise DataError(f"{file}: the part {part!r} is also in {found[part].name}.")
         found[part] = file
     if "train" not in found:
         expected = ", ".join(f"train{suffix}" for suffix in SUFFIXES)
-        raise DataError(f"{folder}: no train file; expected one of {expected}.")
+        raise DataError(f"{folder}: no train file; expected one of {expected}, or a folder train.")
     return found, others
+
+
+def part_name(stem: str) -> str | None:
+    """Return the part that a file or folder of this name is; None if it is none.
+
+    >>> part_name("test_ood"), part_name("train"), part_name("items")
+    ('ood', 'train', None)
+    """
+    if stem not in ("train", "valid", "test") and not stem.startswith("test_"):
+        return None
+    return stem.removeprefix("test_")
 
 
 def read_not_candidates(folder: Path) -> list[str] | None:
@@ -56,11 +72,19 @@ def read_not_candidates(folder: Path) -> list[str] | None:
     path = folder / NOT_CANDIDATE
     if not path.exists():
         return None
+    return ids_of_lines(path.read_text(encoding="utf-8-sig", errors="replace"), str(path))
+
+
+def ids_of_lines(text: str, where: str) -> list[str]:
+    """Return the ids of a text with one a line.
+
+    Raises:
+        DataError: a line holds more than one id; the message starts with `where`.
+    """
     ids = []
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if len(line.split()) > 1:
-            raise DataError(f"{path}:{number}: expected one item id, got {line[:40]!r}.")
+            raise DataError(f"{where}:{number}: expected one item id, got {line[:40]!r}.")
         ids += line.split()
     return ids
 

@@ -23,11 +23,20 @@ _BATCH = 1 << 20  # rows in memory at a time
 _MOST_BATCHES = 64  # of a log; longer ones get larger batches
 
 
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder and below it, ascending, but for hidden ones."""
+    return [
+        file
+        for file in sorted(folder.rglob("*.parquet"))
+        if not any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts)
+    ]
+
+
 def read_parquet(path: Path, asked: ColumnNames) -> pl.DataFrame:
     """Read a log as a frame, as `read_log` returns it.
 
     Args:
-        path: the file.
+        path: the file, or a folder of such files.
         asked: names of columns.
 
     Raises:
@@ -59,7 +68,7 @@ def stream_parquet(path: Path, asked: ColumnNames) -> Interactions | None:
     written where it belongs.
 
     Args:
-        path: the file.
+        path: the file, or a folder of such files.
         asked: names of columns.
 
     Returns:
@@ -113,7 +122,8 @@ class _ParquetLog:
     @classmethod
     def open(cls, path: Path, asked: ColumnNames) -> "_ParquetLog":
         with _blaming(path):
-            scan = pl.scan_parquet(path, glob=False)
+            files = parquet_files(path) if path.is_dir() else path
+            scan = pl.scan_parquet(files, glob=False)
             names = scan.collect_schema().names()
         roles = resolve_columns(names, asked, f"{path}: ")
         return cls(path, roles, scan.select(pl.col(name).alias(r) for r, name in roles.items()))

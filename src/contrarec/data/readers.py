@@ -14,7 +14,7 @@ from contrarec.data.adjacency import read_adjacency
 from contrarec.data.columns import ROW, ColumnNames, clean_columns, resolve_columns
 from contrarec.data.delimited import read_delimited
 from contrarec.data.interactions import Interactions
-from contrarec.data.parquet import read_parquet, stream_parquet
+from contrarec.data.parquet import parquet_files, read_parquet, stream_parquet
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import DataError, unknown
 
@@ -72,7 +72,7 @@ def read_interactions(source: Any, columns: ColumnNames) -> Interactions:
     """
     if isinstance(source, Interactions):
         return source
-    if isinstance(source, str | Path) and Path(source).suffix.lower() == ".parquet":
+    if isinstance(source, str | Path) and _is_parquet(Path(source)):
         with _readable(Path(source)):
             streamed = stream_parquet(Path(source), columns)
         if streamed is not None:
@@ -101,10 +101,10 @@ def frame_kind(source: Any) -> str:
 def _read_file(path: Path, asked: ColumnNames) -> pl.DataFrame:
     suffix = path.suffix.lower()
     with _readable(path):
+        if _is_parquet(path):
+            return read_parquet(path, asked)
         if suffix not in SUFFIXES:
             raise DataError(f"{path}: {unknown('file type', suffix, SUFFIXES)}.")
-        if suffix == ".parquet":
-            return read_parquet(path, asked)
         if suffix != ".txt":
             return read_delimited(path, asked)
         for role, name in asked.items():
@@ -113,9 +113,16 @@ def _read_file(path: Path, asked: ColumnNames) -> pl.DataFrame:
         return read_adjacency(path)
 
 
+def _is_parquet(path: Path) -> bool:
+    """Whether it is a Parquet file, or a folder of them."""
+    if path.is_dir():
+        return bool(parquet_files(path))
+    return path.suffix.lower() == ".parquet"
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    if not path.is_file():
+    if not path.is_file() and not (path.is_dir() and parquet_files(path)):
         raise DataError(f"{path}: no such file.")
     try:
         yield

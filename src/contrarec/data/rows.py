@@ -153,9 +153,10 @@ def compiled_pays(n_pairs: int) -> bool:
     """Whether compiled code is there, and worth loading for so many pairs."""
     if n_pairs <= SMALL:
         return False
-    from contrarec.kernels.dispatch import HAS_NUMBA
+    from contrarec.kernels.dispatch import HAS_NUMBA, resolve
 
-    return HAS_NUMBA
+    # asking also tells the kernels how many threads there are, before they start some of their own
+    return HAS_NUMBA and resolve("numba") == "numba"
 
 
 def offsets(counts: np.ndarray) -> np.ndarray:

@@ -60,47 +60,77 @@ class Exchange:
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
         """Replace `values` by the sum over the workers, and return them."""
-        with self._timed(2 * values.nbytes):
-            dist.all_reduce(values, group=self._group)
+        if self.size > 1:
+            with self._timed(2 * values.nbytes):
+                dist.all_reduce(values, group=self._group)
         return values
 
     def highest(self, values: torch.Tensor) -> torch.Tensor:
         """Replace `values` by the largest of the workers, and return them."""
-        with self._timed(2 * values.nbytes):
-            dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group)
+        if self.size > 1:
+            with self._timed(2 * values.nbytes):
+                dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group)
         return values
 
     def gather(self, values: torch.Tensor) -> torch.Tensor:
         """Return the workers' values `[n, …]`, one after the other; n may differ."""
-        counts = torch.zeros(self.size, dtype=torch.int64, device=values.device)
-        counts[self.rank] = len(values)
-        lengths = self.add_up(counts).tolist()
-        padded = values.new_zeros((max(lengths), *values.shape[1:]))
-        padded[: len(values)] = values
-        parts = [torch.empty_like(padded) for _ in lengths]
-        with self._timed(padded.nbytes * self.size):
-            dist.all_gather(parts, padded, group=self._group)
-        return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
+        return torch.cat(self._parts(values, self._lengths(values)))
 
     def add_up_rows(self, rows: torch.Tensor, values: torch.Tensor, n_rows: int) -> torch.Tensor:
         """Return the sum over the workers of tables that are zero but for some rows.
 
+        The workers send their rows.
+
         Args:
-            rows: `[r]` numbers of the rows, each once.
+            rows: `[r]` numbers of the rows, ascending.
             values: `[r, dim]`.
             n_rows: of the table.
 
         Returns:
             A row-sparse `[n_rows, dim]`, coalesced.
         """
-        everyones = self.gather(rows)[None], self.gather(values)
-        size = (n_rows, values.shape[1])
-        total = torch.sparse_coo_tensor(*everyones, size, check_invariants=False)
-        return total.coalesce()
+        lengths = self._lengths(rows)
+        everyones = self._parts(rows, lengths)
+        touched = torch.zeros(n_rows, dtype=torch.bool, device=rows.device)
+        for theirs in everyones:
+            touched[theirs] = True
+        union = touched.nonzero()[:, 0]
+        place = torch.cumsum(touched, 0) - 1  # of each row within the union
+        total = values.new_zeros(len(union), values.shape[1])
+        for theirs, part in zip(everyones, self._parts(values, lengths), strict=True):
+            total[place[theirs]] += part  # a worker has each row once
+        return _row_sparse(union, total, n_rows)
+
+    def add_up_table(self, rows: torch.Tensor, values: torch.Tensor, n_rows: int) -> torch.Tensor:
+        """Return what `add_up_rows` does; the workers send whole tables."""
+        table = values.new_zeros(n_rows, values.shape[1] + 1)
+        table[rows, :-1] = values
+        table[rows, -1] = 1  # touched, though the values may be zero
+        self.add_up(table)
+        union = table[:, -1].nonzero()[:, 0]
+        return _row_sparse(union, table[union, :-1], n_rows)
 
     def wait(self) -> None:
         """Wait until all workers are here."""
         self.add_up(torch.zeros(1, device=self._device))
+
+    def _lengths(self, values: torch.Tensor) -> list[int]:
+        """Return how many values each worker has."""
+        counts = torch.zeros(self.size, dtype=torch.int64, device=values.device)
+        counts[self.rank] = len(values)
+        lengths: list[int] = self.add_up(counts).tolist()
+        return lengths
+
+    def _parts(self, values: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
+        """Return the values of each worker."""
+        if self.size == 1:
+            return [values]
+        padded = values.new_zeros((max(lengths), *values.shape[1:]))
+        padded[: len(values)] = values
+        parts = [torch.empty_like(padded) for _ in lengths]
+        with self._timed(padded.nbytes * self.size):
+            dist.all_gather(parts, padded, group=self._group)
+        return [part[:n] for part, n in zip(parts, lengths, strict=True)]
 
     @property
     def _device(self) -> torch.device:
@@ -115,3 +145,10 @@ class Exchange:
             torch.cuda.synchronize()  # else the time would be that of asking for it
         self.seconds += time.perf_counter() - started
         self.n_bytes += n_bytes
+
+
+def _row_sparse(rows: torch.Tensor, values: torch.Tensor, n_rows: int) -> torch.Tensor:
+    size = (n_rows, values.shape[1])
+    return torch.sparse_coo_tensor(
+        rows[None], values, size, is_coalesced=True, check_invariants=False
+    )

@@ -12,21 +12,26 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from contrarec import runs
 from contrarec.data.dataset import Dataset
 from contrarec.distributed.checkpoint import check_workers
 from contrarec.distributed.cluster import Launch, cluster, load_ray
-from contrarec.distributed.refusals import check_divisible, check_histories
+from contrarec.distributed.parquet_parts import PartedData
+from contrarec.distributed.parted import Parted, ray_tasks
+from contrarec.distributed.refusals import check_divisible
 from contrarec.distributed.remote import FAILED, OUTCOME, STOP, part_weights, work
-from contrarec.distributed.shards import write_blocks
-from contrarec.distributed.worker import join_weights
+from contrarec.distributed.sources import InMemory, Source
+from contrarec.distributed.worker import OWN
 from contrarec.errors import BackendError, ConfigError, DataError, error_of
 from contrarec.files import write_text
 from contrarec.settings import Settings
-from contrarec.tensorfile import load_tensors
+from contrarec.tensorfile import InPieces, load_tensors, shape_of
 from contrarec.training.interrupt import Interrupt
 from contrarec.training.loop import Hooks
 from contrarec.training.metrics_log import read_log
@@ -36,22 +41,25 @@ _LOOK = 0.2  # seconds between two looks at whether Ctrl-C was pressed
 
 def train_together(
     settings: Settings,
-    data: Dataset,
+    data: Dataset | PartedData,
     folder: Path,
     launch: Launch,
     *,
     resume: bool = False,
     hooks: Hooks | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a run by several workers; it ends as a folder like any other.
 
     Args:
         settings: of the run.
-        data: the whole data set; workers read their part of it from the run's folder.
+        data: the whole data set; or where its parts are, which Ray's tasks then read, so that no
+            process has all rows. Workers read their block of it from the run's folder.
         folder: the run's folder; on several machines it must be one that all of them see.
         launch: how many workers, and where.
         resume: go on from the last checkpoint in the folder.
         hooks: `on_epoch` and `on_eval` are called as the log grows.
+        note: is called with what reading the parts has brought up, and how workers exchange.
 
     Returns:
         The run's result, as in `result.json`.
@@ -64,46 +72,76 @@ def train_together(
             they have saved, the result says `interrupted`.
     """
     check_divisible(settings, launch.workers)
-    check_histories(data)
     ray, folder = load_ray(local=launch.address is None, train=True), folder.resolve()
-    about = runs.RunData(
-        name=data.name, path=data.path, fingerprint=data.fingerprint(), frame=data.frame
-    )
+    resuming = resume and runs.is_started(folder)
+    if not resuming:
+        runs.refuse_started(folder)
+    known = data if isinstance(data, PartedData) else InMemory(data)
     with cluster(ray, launch) as on_gpu:
-        if resume and runs.is_started(folder):
-            _check_same(folder, settings, about)
-            check_workers(folder, launch.workers)
-        else:
-            runs.begin(folder, settings, about, data.train)
         state = folder / "state"
-        write_blocks(state / "blocks", data, launch.workers)
+        if resuming:
+            check_workers(folder, launch.workers)
+        source: Source = (
+            Parted(known, state / "partitions", launch.workers, ray_tasks(ray))
+            if isinstance(known, PartedData)
+            else known
+        )
+        for line in source.notes:
+            note(line)
+        exchange = "nccl" if on_gpu else "gloo"
+        note(f"{launch.workers} workers on {'GPUs' if on_gpu else 'CPUs'} exchange by {exchange}")
+        if resuming:
+            _check_same(folder, settings, source.about)
+        else:
+            source.begin(folder, settings)
+        source.write_blocks(state / "blocks", launch.workers)
         for name in (FAILED, OUTCOME, STOP):
             (state / name).unlink(missing_ok=True)
         started = time.perf_counter()
         with _following(folder / "metrics.jsonl", settings, hooks):
-            _run(ray, folder, settings, about, launch, on_gpu)
+            _run(ray, folder, settings, source.about, launch, on_gpu)
     if (state / FAILED).is_file():
         failed = json.loads((state / FAILED).read_text(encoding="utf-8"))
         raise error_of(failed["kind"], failed["message"])
-    weights = join_weights(
-        [load_tensors(part_weights(folder, rank))[0] for rank in range(launch.workers)]
+    result: dict[str, Any] = (
+        {
+            "run": str(folder),
+            "data": data.name,
+            "backbone": settings.backbone.name,
+            "loss": settings.loss_name,
+            "seed": settings.seed,
+            "device": "cuda" if on_gpu else "cpu",
+            "workers": launch.workers,
+            "exchange": exchange,
+            "wall_seconds": time.perf_counter() - started,
+        }
+        | json.loads((state / OUTCOME).read_text(encoding="utf-8"))
+        | source.account
     )
-    result: dict[str, Any] = {
-        "run": str(folder),
-        "data": data.name,
-        "backbone": settings.backbone.name,
-        "loss": settings.loss_name,
-        "seed": settings.seed,
-        "device": "cuda" if on_gpu else "cpu",
-        "workers": launch.workers,
-        "exchange": "nccl" if on_gpu else "gloo",
-        "wall_seconds": time.perf_counter() - started,
-    } | json.loads((state / OUTCOME).read_text(encoding="utf-8"))
     if result["stopped"] != "interrupted":
-        runs.finish(folder, weights, result)
+        runs.finish(folder, _joined(folder, launch.workers), result)
         shutil.rmtree(state / "blocks", ignore_errors=True)
         shutil.rmtree(state / "parts", ignore_errors=True)
     return result
+
+
+def _joined(folder: Path, n_workers: int) -> dict[str, torch.Tensor | InPieces]:
+    """Return the model's weights from those of its blocks; one block at a time is in memory."""
+    paths = [part_weights(folder, rank) for rank in range(n_workers)]
+
+    def rows(name: str) -> Iterator[torch.Tensor]:
+        for path in paths:
+            yield load_tensors(path)[0][name]
+
+    joined: dict[str, torch.Tensor | InPieces] = {}
+    for name, tensor in load_tensors(paths[0])[0].items():
+        if name in OWN:
+            n_rows = sum(shape_of(path, name)[0] for path in paths)
+            shape = (n_rows, *tensor.shape[1:])
+            joined[name] = InPieces(tensor.dtype, shape, partial(rows, name))
+        else:
+            joined[name] = tensor
+    return joined
 
 
 def _run(

@@ -49,11 +49,26 @@ def check_histories(data: Dataset) -> None:
         DataError: a user has every item, or there is nothing to learn from.
     """
     train = data.train
-    if train.nnz == 0:
+    fullest = int(train.user_counts.argmax()) if train.nnz else 0
+    user = train.users.ids[fullest] if train.nnz else ""
+    check_fullest(user, int(train.user_counts[fullest]) if train.nnz else 0, train.n_items)
+
+
+def check_fullest(user: str | int, n: int, n_items: int) -> None:
+    """Raise if the user with the most interactions leaves no item to be drawn.
+
+    Args:
+        user: id.
+        n: interactions in train.
+        n_items: of all parts.
+
+    Raises:
+        DataError: the user has every item, or there is nothing to learn from.
+    """
+    if n == 0:
         raise DataError("train: no interactions to learn from.")
-    fullest = int(train.user_counts.argmax())
-    if train.user_counts[fullest] >= train.n_items:
+    if n >= n_items:
         raise DataError(
-            f"train: user {train.users.ids[fullest]!r} has interacted with all {train.n_items} "
-            "items, so no negative can be drawn; remove that user from train."
+            f"train: user {user!r} has interacted with all {n_items} items, so no negative can be "
+            "drawn; remove that user from train."
         )

@@ -35,19 +35,50 @@ def write_blocks(folder: Path, data: Dataset, n_workers: int) -> None:
     cuts = cut_points(data.train.user_counts, n_workers)
     shutil.rmtree(folder, ignore_errors=True)
     for rank, (first, last) in enumerate(pairwise(cuts)):
-        part = folder / f"part-{rank:05d}"
-        part.mkdir(parents=True)
+        part = part_folder(folder, rank)
         for name, log in data.parts.items():
             own = slice_users(log, first, last)
-            frame = pl.DataFrame({"user": own.rows + np.int32(first), "item": own.indices})
-            frame.write_parquet(part / f"{name}.parquet")
+            write_rows(part, name, own.rows + np.int32(first), own.indices)
         block = block_of(data.train, int(first))
-        about = {name: value for name, value in vars(block).items() if name != "item_counts"}
-        about |= {"last_user": int(last), "sets": [name for name in data.parts if name != "train"]}
-        tensors = {"item_counts": torch.from_numpy(block.item_counts)}
-        if data.candidates is not None:
-            tensors["candidates"] = torch.from_numpy(data.candidates)
-        save_tensors(part / _ABOUT, tensors, about | {"name": data.name})
+        write_about(part, block, int(last), list(data.parts), data.candidates, data.name)
+
+
+def part_folder(folder: Path, rank: int) -> Path:
+    """Return the folder of a worker's block."""
+    return folder / f"part-{rank:05d}"
+
+
+def write_rows(part: Path, name: str, users: np.ndarray, items: np.ndarray) -> None:
+    """Write the rows of a block, of one part of the data set; the folder is made if need be."""
+    part.mkdir(parents=True, exist_ok=True)
+    frame = pl.DataFrame({"user": users.astype(np.int32), "item": items})
+    frame.write_parquet(part / f"{name}.parquet")
+
+
+def write_about(
+    part: Path,
+    block: Block,
+    last: int,
+    parts: list[str],
+    candidates: np.ndarray | None,
+    name: str,
+) -> None:
+    """Write what a worker must know of its block beside the rows.
+
+    Args:
+        part: the block's folder.
+        block: where it lies.
+        last: the user behind its last one.
+        parts: names of the parts of the data set.
+        candidates: items that may be ranked; None for all.
+        name: of the data set.
+    """
+    about = {key: value for key, value in vars(block).items() if key != "item_counts"}
+    about |= {"last_user": last, "sets": [part for part in parts if part != "train"], "name": name}
+    tensors = {"item_counts": torch.from_numpy(block.item_counts)}
+    if candidates is not None:
+        tensors["candidates"] = torch.from_numpy(candidates)
+    save_tensors(part / _ABOUT, tensors, about)
 
 
 def read_block(folder: Path, rank: int) -> tuple[Dataset, Block]:
@@ -56,7 +87,7 @@ def read_block(folder: Path, rank: int) -> tuple[Dataset, Block]:
     Raises:
         DataError: a file is missing or damaged.
     """
-    part = folder / f"part-{rank:05d}"
+    part = part_folder(folder, rank)
     tensors, about = load_tensors(part / _ABOUT)
     name, sets, last = (about.pop(key) for key in ("name", "sets", "last_user"))
     block = Block(**about, item_counts=tensors["item_counts"].numpy())

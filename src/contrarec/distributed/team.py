@@ -146,11 +146,13 @@ class Workers(Team):
 
     def _add_up(self, table: torch.nn.Parameter, *, dense: bool) -> None:
         grad = table.grad
-        if grad is None:
+        if grad is None or self.size == 1:
             return
         if grad.is_sparse:
             grad = grad.coalesce()
-            table.grad = self._exchange.add_up_rows(grad.indices()[0], grad.values(), len(table))
+            by_rows = self._by_rows(table)
+            add_up = self._exchange.add_up_rows if by_rows else self._exchange.add_up_table
+            table.grad = add_up(grad.indices()[0], grad.values(), len(table))
         elif dense or not self._by_rows(table):
             self._exchange.add_up(grad)
         else:

@@ -18,7 +18,7 @@ from contrarec.settings import Settings
 from contrarec.tensorfile import pack
 from contrarec.training.loop import Metrics, Outcome, evaluate_sets, fit, model_scorer
 
-_OWN = ("backbone.user_table", "loss.hardness.users")
+OWN = ("backbone.user_table", "loss.hardness.users")
 """The tables that each worker has its own rows of."""
 
 
@@ -86,6 +86,6 @@ def fit_block(
 def join_weights(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return a model's weights from those of its blocks, in order."""
     return {
-        name: torch.cat([part[name] for part in parts]) if name in _OWN else tensor
+        name: torch.cat([part[name] for part in parts]) if name in OWN else tensor
         for name, tensor in parts[0].items()
     }
