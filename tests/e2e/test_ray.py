@@ -123,7 +123,7 @@ def without_seconds(value):
         return {
             key: without_seconds(part)
             for key, part in value.items()
-            if "seconds" not in key and key not in ("out", "preset_file")
+            if "second" not in key and key not in ("out", "preset_file")
         }
     return [without_seconds(part) for part in value] if isinstance(value, list) else value
 

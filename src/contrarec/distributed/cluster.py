@@ -1,6 +1,7 @@
 """A Ray cluster to work on: one that is running, or one of this machine's own for a while."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,8 +93,9 @@ def _connect(ray: Any, launch: Launch) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if launch.address is not None:
         try:
+            _knock(launch.address)
             ray.init(address=launch.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise BackendError(
                 f"no Ray cluster at {launch.address!r}: {str(error).splitlines()[0]}"
             ) from None
@@ -104,6 +106,17 @@ def _connect(ray: Any, launch: Launch) -> None:
         address="local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1",
         **quiet,
     )  # fmt: skip
+
+
+def _knock(address: str) -> None:
+    """Raise at once where nobody listens at HOST:PORT; Ray itself would ask for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _require(launch: Launch, kind: str, each: int, there: list[int]) -> None:
