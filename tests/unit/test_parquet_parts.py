@@ -109,7 +109,9 @@ def test_nested_folders_and_single_files(tmp_path):
 
 
 def wrong_value(folder):
-    pl.DataFrame({"user_id": ["a", None], "item_id": ["x", "y"]}).write_parquet(
+    """In the second batch of the file."""
+    users = [f"u{n % 9}" for n in range(70)] + [None]
+    pl.DataFrame({"user_id": users, "item_id": ["x"] * 71}).write_parquet(
         folder / "train" / "9.parquet"
     )
 
@@ -133,7 +135,7 @@ def column(folder):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (wrong_value, r"train/9\.parquet: row 2: `user_id` is missing"),
+        (wrong_value, r"train/9\.parquet: row 71: `user_id` is missing"),
         (column, r"valid/9\.parquet: no column is called user_id or user"),
         (fullest, "train: user 'u15' has interacted with all 41 items"),
         (nothing, "train: no interactions to learn from"),
