@@ -1,6 +1,6 @@
 """The same test metrics whatever the number of workers, on Coat and Yahoo! R3.
 
-    python -m benchmarks.worker_quality --data FOLDER     # writes docs/results/workers.json
+    python -m benchmarks.worker_quality --data FOLDER     # writes benchmarks/worker-quality.json
 
 Every method is trained alone, and by 1, 2 and 4 workers that exchange by gloo, with the same
 settings and seed. Yahoo! R3 gets a short schedule, as the record says.
@@ -21,7 +21,7 @@ from contrarec.data.blocks import block_of, cut_points, slice_dataset
 from contrarec.files import write_text
 from contrarec.settings import resolve_settings
 
-PATH = ROOT / "docs" / "results" / "workers.json"
+PATH = ROOT / "benchmarks" / "worker-quality.json"
 METHODS = [(b, loss) for b in ("mf", "lightgcn") for loss in ("infonce", "advinfonce")]
 SCHEDULES: dict[str, dict[str, Any]] = {
     "coat": {"epochs": 40, "eval_every": 10},

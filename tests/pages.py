@@ -77,6 +77,8 @@ class Reader:
         """Run the blocks in order; raises where one fails."""
         with self._stack:
             for language, text in blocks(page):
+                if language == "text":  # a listing
+                    continue
                 if language == "python":
                     self._python(page.name, text)
                     continue
@@ -149,6 +151,8 @@ class Reader:
 def look_at(line: str) -> None:
     """See that what a line names exists: commands and their options, files, extras, targets."""
     program, *words = shlex.split(line, comments=True)
+    if "=" in program:  # a variable for the command behind it
+        program, *words = words
     if program == "contrarec":
         command, rest = find_command(words)
         command.make_context("contrarec", rest)  # reads the options, and runs nothing
@@ -159,11 +163,14 @@ def look_at(line: str) -> None:
     elif program == "make":
         targets = (ROOT / "Makefile").read_text(encoding="utf-8")
         assert re.search(rf"^{words[0]}:", targets, re.MULTILINE), line
+    elif program == "ray":
+        assert words[0] in ("up", "attach", "down", "start", "stop"), line
+        assert all((ROOT / word).is_file() for word in words if word.endswith(".yaml")), line
     elif words[0] == "-m":
         assert find_spec(words[1]), line
     else:
-        assert program in ("python", "bash", "."), line
-        text = "" if program == "." else (ROOT / words[0]).read_text(encoding="utf-8")
+        assert program in ("python", "bash", ".", "export"), line
+        text = "" if program in (".", "export") else (ROOT / words[0]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in text for word in words if word.startswith("--")), line
 
 

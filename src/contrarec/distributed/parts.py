@@ -23,7 +23,7 @@ def cut_rows(n_rows: int, n_parts: int, step: int) -> list[slice]:
         step: rows of a block.
 
     >>> [(part.start, part.stop) for part in cut_rows(23, 3, 5)]
-    [(0, 5), (5, 15), (15, 23)]
+    [(0, 5), (5, 10), (10, 23)]
     >>> [(part.start, part.stop) for part in cut_rows(23, 3, 20)]
     [(0, 23)]
     """
