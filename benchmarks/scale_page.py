@@ -5,7 +5,8 @@
 
 They come from `benchmarks/workers.csv` (measured), `benchmarks/scale-calibration.json` (rates),
 `benchmarks/worker-quality.json` (test metrics) and the cost model. What stands outside the two
-marks of the page is left as it is. `--check` writes nothing and fails if the page is not what they say.
+marks of the page is left as it is. `--check` writes nothing and fails if the page is not what they
+say.
 """
 
 import argparse
