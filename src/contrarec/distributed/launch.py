@@ -23,10 +23,11 @@ from contrarec.data.dataset import Dataset
 from contrarec.distributed.checkpoint import check_workers
 from contrarec.distributed.cluster import Launch, cluster, load_ray
 from contrarec.distributed.parquet_parts import PartedData
-from contrarec.distributed.parted import Parted, ray_tasks
+from contrarec.distributed.parted import Parted
 from contrarec.distributed.refusals import check_divisible
 from contrarec.distributed.remote import FAILED, OUTCOME, STOP, part_weights, work
 from contrarec.distributed.sources import InMemory, Source
+from contrarec.distributed.tasks import Tasks
 from contrarec.distributed.worker import OWN
 from contrarec.errors import BackendError, ConfigError, DataError, error_of
 from contrarec.files import write_text
@@ -82,7 +83,9 @@ def train_together(
         if resuming:
             check_workers(folder, launch.workers)
         source: Source = (
-            Parted(known, state / "partitions", launch.workers, ray_tasks(ray))
+            Parted(
+                known, state / "partitions", launch.workers, Tasks(ray, launch, on_gpu=False).all
+            )
             if isinstance(known, PartedData)
             else known
         )

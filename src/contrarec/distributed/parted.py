@@ -23,7 +23,6 @@ from contrarec.distributed.partitions import Partitions, gather_rows
 from contrarec.distributed.refusals import check_fullest
 from contrarec.distributed.scatter import Reading, Survey, scatter, settle, survey
 from contrarec.distributed.shards import part_folder, write_about
-from contrarec.errors import BackendError, ContrarecError
 from contrarec.settings import Settings
 from contrarec.tensorfile import InPieces
 
@@ -33,27 +32,6 @@ _LOTS = 64  # of files; a lot is read by one task
 
 Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
 """Calls a function with each of several tuples of arguments, and returns the answers."""
-
-
-def ray_tasks(ray: Any) -> Run:
-    """Return what runs functions as Ray's tasks.
-
-    Args:
-        ray: the module, connected to a cluster.
-    """
-
-    def run(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        task = ray.remote(num_cpus=1)(function)
-        try:
-            return list(ray.get([task.remote(*arguments) for arguments in calls]))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, ContrarecError):
-                raise type(error.cause)(str(error.cause)) from None
-            raise BackendError(f"reading the data failed: {error.cause!r}") from None
-        except ray.exceptions.RayError as error:
-            raise BackendError(f"reading the data failed: {error}") from None
-
-    return run
 
 
 class Parted:

@@ -94,6 +94,11 @@ class Tasks:
         finally:
             self.stop(list(running))
 
+    def all(self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call a function as `run` does, and return the values in the order of the calls."""
+        found = dict(self.run(function, calls))
+        return [found[position] for position in range(len(calls))]
+
     def stop(self, running: Sequence[Any], *, force: bool = False) -> None:
         """Stop calls: with a Ctrl-C of their own, on which training saves, or else by force."""
         for reference in running:
