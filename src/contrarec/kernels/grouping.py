@@ -19,11 +19,13 @@ class Groups(NamedTuple):
     rows: np.ndarray  # [G] int64, the keys that occur, ascending
     offsets: np.ndarray  # [G + 1] int64
     order: np.ndarray  # [P] int32
-    member: np.ndarray  # [P] int32, the group of each position
 
 
 def group_positions(keys: np.ndarray, n_groups: int) -> Groups:
-    """Group positions by key with a stable radix sort, for compiled kernels.
+    """Group positions by key with a stable sort, for compiled kernels.
+
+    One pass with a counter for each possible key where there are at most as many of them as
+    positions; otherwise passes over the digits of the keys.
 
     Args:
         keys: `[P]`, integers in `[0, n_groups)`; P and `n_groups` below 2^31.
@@ -36,12 +38,16 @@ def group_positions(keys: np.ndarray, n_groups: int) -> Groups:
     from contrarec.kernels.cpu import grouping as cpu
 
     size = len(keys)
-    bits = max(1, (n_groups - 1).bit_length())
-    n_passes = -(-bits // _DIGIT_BITS)
-    rows, offsets = np.empty(size, np.int64), np.empty(size + 1, np.int64)
-    order, member = np.empty(size, np.int32), np.empty(size, np.int32)
-    n_rows = cpu.sort(keys, n_passes, -(-bits // n_passes), rows, offsets, order, member)
-    return Groups(rows[:n_rows], offsets[: n_rows + 1], order, member)
+    most = min(size, n_groups)
+    rows, offsets = np.empty(most, np.int64), np.empty(most + 1, np.int64)
+    order = np.empty(size, np.int32)
+    if n_groups <= size:
+        n_rows = cpu.sort(keys, n_groups, rows, offsets, order)
+    else:
+        bits = max(1, (n_groups - 1).bit_length())
+        n_passes = -(-bits // _DIGIT_BITS)
+        n_rows = cpu.radix_sort(keys, n_passes, -(-bits // n_passes), rows, offsets, order)
+    return Groups(rows[:n_rows], offsets[: n_rows + 1], order)
 
 
 def group_rows(keys: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:

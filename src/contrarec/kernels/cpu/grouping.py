@@ -28,8 +28,31 @@ def balanced_bound(offsets, chunk, n_chunks):  # type: ignore[no-untyped-def]
 
 
 @njit_serial
-def sort(keys, n_passes, digit_bits, rows, offsets, order, member):  # type: ignore[no-untyped-def]
-    """Fill the parts of `Groups`; return the number of groups."""
+def sort(keys, n_groups, rows, offsets, order):  # type: ignore[no-untyped-def]
+    """Fill the parts of `Groups` with a counter for each possible key; return how many occur."""
+    start = np.zeros(n_groups, np.int32)
+    for p in range(len(keys)):
+        start[keys[p]] += 1
+    g, before = 0, np.int32(0)
+    for key in range(n_groups):
+        count = start[key]
+        start[key] = before
+        if count:
+            rows[g] = key
+            offsets[g] = before
+            before += count
+            g += 1
+    offsets[g] = before
+    for p in range(len(keys)):
+        key = keys[p]
+        order[start[key]] = p
+        start[key] += 1
+    return g
+
+
+@njit_serial
+def radix_sort(keys, n_passes, digit_bits, rows, offsets, order):  # type: ignore[no-untyped-def]
+    """Do the same as `sort` with counters for a digit of the key."""
     # Key above, position below: one word moves through passes over digits of the key, lowest first.
     size = len(keys)
     n_digits = 1 << digit_bits
@@ -51,13 +74,12 @@ def sort(keys, n_passes, digit_bits, rows, offsets, order, member):  # type: ign
         words, spare = spare, words
     g = -1
     for p in range(size):
-        key, position = np.int64(words[p] >> _HALF), np.int64(words[p] & _LOW)
+        key = np.int64(words[p] >> _HALF)
         if g < 0 or key != rows[g]:
             g += 1
             rows[g] = key
             offsets[g] = p
-        order[p] = position
-        member[position] = g
+        order[p] = np.int64(words[p] & _LOW)
     offsets[g + 1] = size
     return g + 1
 

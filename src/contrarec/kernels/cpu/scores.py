@@ -11,6 +11,7 @@ from contrarec.kernels.cpu.compile import njit, njit_serial, prange
 from contrarec.kernels.cpu.grouping import CHUNKS, balanced_bound
 from contrarec.kernels.grouping import Groups, group_positions
 
+_FEW = 0.5  # of distinct items a pair: below it the pairs of an item are worth going to together
 _EPS = 1e-12  # what torch.nn.functional.normalize clamps a norm to
 
 
@@ -64,9 +65,6 @@ class _SampledScores(torch.autograd.Function):
         gathered = user_vectors.detach().index_select(0, users)  # [B, dim]
         table, index = item_vectors.detach().numpy(), items.numpy()
         scores = user_vectors.new_empty(items.shape)
-        if not cosine and not learns:
-            _dots(gathered.numpy(), table, index, scores.numpy())
-            return scores
         pairs = group_positions(index.reshape(-1), len(table))
         user_scale = np.ones(len(index), table.dtype)
         item_scale = np.ones(len(pairs.rows), table.dtype)
@@ -74,9 +72,21 @@ class _SampledScores(torch.autograd.Function):
             _inverse_norms(gathered.numpy(), np.arange(len(index)), user_scale)
             _inverse_norms(table, pairs.rows, item_scale)
             gathered *= torch.from_numpy(user_scale)[:, None]
-        _dots(gathered.numpy(), table, index, scores.numpy())
+        flat = scores.view(-1).numpy()
+        if len(pairs.rows) < _FEW * index.size:
+            _dots_by_item(
+                gathered.numpy(),
+                table,
+                pairs.rows,
+                pairs.offsets,
+                pairs.order,
+                index.shape[1],
+                flat,
+            )
+        else:
+            _dots_by_row(gathered.numpy(), table, index, scores.numpy())
         if cosine:
-            _scale_pairs(scores.numpy(), pairs.member, item_scale, scores.numpy())
+            _scale_pairs(flat, item_scale, pairs.offsets, pairs.order, flat)
         if not learns:
             return scores
         ctx.cosine, ctx.sparse_grad, ctx.n_users = cosine, sparse_grad, len(user_vectors)
@@ -98,7 +108,10 @@ class _SampledScores(torch.autograd.Function):
             scaled = weights
             if ctx.cosine:
                 scaled = np.empty_like(weights)
-                _scale_pairs(weights, saved.pairs.member, saved.item_scale, scaled)
+                _scale_pairs(
+                    weights.reshape(-1), saved.item_scale, saved.pairs.offsets, saved.pairs.order,
+                    scaled.reshape(-1),
+                )  # fmt: skip
             rows = np.empty_like(saved.unit_users)  # [B, dim]
             _user_gradients(
                 table, saved.items, scaled, saved.unit_users, saved.user_scale, ctx.cosine, rows
@@ -154,7 +167,37 @@ def _check_range(name: str, index: torch.Tensor, size: int) -> None:
 
 
 @njit
-def _dots(U, V, items, out):  # type: ignore[no-untyped-def]
+def _dots_by_item(U, V, rows, offsets, order, N, out):  # type: ignore[no-untyped-def]
+    # out[p] = U[p // N] · V[rows[g]] for the pairs p of item g: V is read once and in its order
+    d = V.shape[1]
+    zero = V.dtype.type(0)
+    for c in prange(CHUNKS):
+        for g in range(balanced_bound(offsets, c, CHUNKS), balanced_bound(offsets, c + 1, CHUNKS)):
+            v = V[rows[g]]
+            q, end = offsets[g], offsets[g + 1]
+            while q + 4 <= end:
+                p0, p1, p2, p3 = order[q], order[q + 1], order[q + 2], order[q + 3]
+                u0, u1, u2, u3 = U[p0 // N], U[p1 // N], U[p2 // N], U[p3 // N]
+                dot0 = dot1 = dot2 = dot3 = zero
+                for k in range(d):
+                    dot0 += u0[k] * v[k]
+                    dot1 += u1[k] * v[k]
+                    dot2 += u2[k] * v[k]
+                    dot3 += u3[k] * v[k]
+                out[p0], out[p1], out[p2], out[p3] = dot0, dot1, dot2, dot3
+                q += 4
+            while q < end:
+                p0 = order[q]
+                u0 = U[p0 // N]
+                dot0 = zero
+                for k in range(d):
+                    dot0 += u0[k] * v[k]
+                out[p0] = dot0
+                q += 1
+
+
+@njit
+def _dots_by_row(U, V, items, out):  # type: ignore[no-untyped-def]
     # out[b, n] = U[b] · V[items[b, n]]
     d = U.shape[1]
     for b in prange(items.shape[0]):
@@ -180,11 +223,12 @@ def _inverse_norms(V, rows, scale):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _scale_pairs(values, member, scale, out):  # type: ignore[no-untyped-def]
-    n = values.shape[1]
-    for b in prange(values.shape[0]):
-        for j in range(n):
-            out[b, j] = values[b, j] * scale[member[b * n + j]]
+def _scale_pairs(values, scale, offsets, order, out):  # type: ignore[no-untyped-def]
+    # out[p] = values[p] * scale[g] for the pairs p of item g
+    for c in prange(CHUNKS):
+        for g in range(balanced_bound(offsets, c, CHUNKS), balanced_bound(offsets, c + 1, CHUNKS)):
+            for q in range(offsets[g], offsets[g + 1]):
+                out[order[q]] = values[order[q]] * scale[g]
 
 
 @njit
