@@ -1,7 +1,6 @@
 """A page in a real browser, for tests of what contrarec shows in one."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -50,14 +49,11 @@ class BrowserPage:
 
 @pytest.fixture(scope="session")
 def _browser() -> "Iterator[tuple[Browser, asyncio.AbstractEventLoop]]":
-    """One browser for all tests; without one they are skipped, or fail where CI is true."""
+    """One browser for all tests; without one they are skipped."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None or find_spec("playwright") is None:
         what = f"none of {', '.join(NAMES)}" if path is None else "no playwright"
-        reason = f"{what} is installed, so what a browser shows is not tested"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{reason}; with CI=true that is a failure")
-        pytest.skip(reason)
+        pytest.skip(f"{what} is installed, so what a browser shows is not tested")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
