@@ -43,12 +43,12 @@ def test_fine(): ...
 def test_a_skipped_test_fails_in_ci(tmp_path: Path, ci: str, status: int, outcome: str) -> None:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--continue-on-collection-errors"]  # fmt: skip
+    own = {"CI": ci, "PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    options = ["-p", "no:cacheprovider", "-c", os.devnull, "--continue-on-collection-errors"]
+    command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(tmp_path), str(tmp_path)]
     done = subprocess.run(
-        [*command, "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)],
-        env=os.environ | {"CI": ci, "PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        command, env=os.environ | own, capture_output=True, text=True, check=False
+    )
     assert outcome in done.stdout, done.stdout
     assert done.returncode == status
     assert ("With CI=true a skipped test is one that fails" in done.stdout) == (ci == "true")
