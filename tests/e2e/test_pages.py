@@ -16,7 +16,7 @@ from pages import ROOT, Reader, Rules, blocks, find_command, first, inline, line
 
 NOT_RUN = MappingProxyType(
     {
-        "make ": "makes another environment; .ci/run runs `lint` and `test`, and a test `contrarec demo`",
+        "make ": "makes another environment; CI runs `lint` and `test`, a test the demo",
         "bash .ci/run": "runs these tests",
         ". .venv/bin/activate": "belongs to a shell",
         "pip install": "the tests' environment has every extra already",
