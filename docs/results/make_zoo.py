@@ -151,7 +151,9 @@ def tables() -> str:
     definitions = comparison["definitions"]
     return "\n\n".join(
         [
-            f"Test sets: {definitions['values']}. Bold: {definitions['leaders']}. Δ: to the best "
+            f"Test sets: {definitions['values']}. Bold: {definitions['leaders']}; that p is "
+            "corrected over all that is compared with the method, the one beside Δ over all that "
+            "is compared with the best, so bold and a p below .05 may meet. Δ: to the best "
             f"method of the column, {definitions['difference'].partition(', ')[2]}; in brackets "
             f"{definitions['interval']}; p {definitions['p']}. Valid: "
             f"{preset['tuned']['monitor']} on the validation set of the winning trial.",
