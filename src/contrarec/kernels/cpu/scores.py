@@ -11,7 +11,7 @@ from contrarec.kernels.cpu.compile import njit, njit_serial, prange
 from contrarec.kernels.cpu.grouping import CHUNKS, balanced_bound
 from contrarec.kernels.grouping import Groups, group_positions
 
-_FEW = 0.5  # of distinct items a pair: below it the pairs of an item are worth going to together
+_FEW = 0.5  # of distinct items a pair: below it an item has pairs that are worth joining
 _EPS = 1e-12  # what torch.nn.functional.normalize clamps a norm to
 
 
@@ -39,7 +39,7 @@ class _Saved(NamedTuple):
     items: np.ndarray  # [B, N]
     unit_users: np.ndarray  # [B, dim], the gathered users times their scale
     user_scale: np.ndarray  # [B], inverse norms; 1 without cosine
-    item_scale: np.ndarray  # [G], likewise, by group
+    item_scale: np.ndarray  # [I], likewise, of the items that occur; empty without cosine
     pairs: Groups  # of the flattened items
     users: Groups
 
@@ -67,26 +67,18 @@ class _SampledScores(torch.autograd.Function):
         scores = user_vectors.new_empty(items.shape)
         pairs = group_positions(index.reshape(-1), len(table))
         user_scale = np.ones(len(index), table.dtype)
-        item_scale = np.ones(len(pairs.rows), table.dtype)
+        item_scale = np.empty(len(table) if cosine else 0, table.dtype)
         if cosine:
             _inverse_norms(gathered.numpy(), np.arange(len(index)), user_scale)
             _inverse_norms(table, pairs.rows, item_scale)
             gathered *= torch.from_numpy(user_scale)[:, None]
-        flat = scores.view(-1).numpy()
-        if len(pairs.rows) < _FEW * index.size:
+        if len(index) < len(pairs.rows) < _FEW * index.size:
             _dots_by_item(
-                gathered.numpy(),
-                table,
-                pairs.rows,
-                pairs.offsets,
-                pairs.order,
-                index.shape[1],
-                flat,
-            )
+                gathered.numpy(), table, pairs.rows, pairs.offsets, pairs.order, index.shape[1],
+                item_scale, cosine, scores.view(-1).numpy(),
+            )  # fmt: skip
         else:
-            _dots_by_row(gathered.numpy(), table, index, scores.numpy())
-        if cosine:
-            _scale_pairs(flat, item_scale, pairs.offsets, pairs.order, flat)
+            _dots_by_row(gathered.numpy(), table, index, item_scale, cosine, scores.numpy())
         if not learns:
             return scores
         ctx.cosine, ctx.sparse_grad, ctx.n_users = cosine, sparse_grad, len(user_vectors)
@@ -105,17 +97,11 @@ class _SampledScores(torch.autograd.Function):
         weights = grad_outputs[0].contiguous().numpy()  # [B, N]
         grad_user = grad_item = None
         if ctx.needs_input_grad[0]:
-            scaled = weights
-            if ctx.cosine:
-                scaled = np.empty_like(weights)
-                _scale_pairs(
-                    weights.reshape(-1), saved.item_scale, saved.pairs.offsets, saved.pairs.order,
-                    scaled.reshape(-1),
-                )  # fmt: skip
             rows = np.empty_like(saved.unit_users)  # [B, dim]
             _user_gradients(
-                table, saved.items, scaled, saved.unit_users, saved.user_scale, ctx.cosine, rows
-            )
+                table, saved.items, weights, saved.unit_users, saved.user_scale, saved.item_scale,
+                ctx.cosine, rows,
+            )  # fmt: skip
             grad, place = _gradient(saved.users, ctx.n_users, rows, ctx.sparse_grad)
             _sum_groups(rows, saved.users.offsets, saved.users.order, place, grad)
             grad_user = _tensor(saved.users, ctx.n_users, grad, ctx.sparse_grad)
@@ -167,13 +153,15 @@ def _check_range(name: str, index: torch.Tensor, size: int) -> None:
 
 
 @njit
-def _dots_by_item(U, V, rows, offsets, order, N, out):  # type: ignore[no-untyped-def]
-    # out[p] = U[p // N] · V[rows[g]] for the pairs p of item g: V is read once and in its order
+def _dots_by_item(U, V, rows, offsets, order, N, scale, cosine, out):  # type: ignore[no-untyped-def]
+    # out[p] = U[p // N] · V[rows[g]] for the pairs p of item g, times the item's scale if cosine.
+    # Where V is the larger of the two, it is read once and in its order, and U stays in a cache.
     d = V.shape[1]
-    zero = V.dtype.type(0)
+    one, zero = V.dtype.type(1), V.dtype.type(0)
     for c in prange(CHUNKS):
         for g in range(balanced_bound(offsets, c, CHUNKS), balanced_bound(offsets, c + 1, CHUNKS)):
             v = V[rows[g]]
+            factor = scale[rows[g]] if cosine else one
             q, end = offsets[g], offsets[g + 1]
             while q + 4 <= end:
                 p0, p1, p2, p3 = order[q], order[q + 1], order[q + 2], order[q + 3]
@@ -184,7 +172,8 @@ def _dots_by_item(U, V, rows, offsets, order, N, out):  # type: ignore[no-untype
                     dot1 += u1[k] * v[k]
                     dot2 += u2[k] * v[k]
                     dot3 += u3[k] * v[k]
-                out[p0], out[p1], out[p2], out[p3] = dot0, dot1, dot2, dot3
+                out[p0], out[p1] = dot0 * factor, dot1 * factor
+                out[p2], out[p3] = dot2 * factor, dot3 * factor
                 q += 4
             while q < end:
                 p0 = order[q]
@@ -192,26 +181,29 @@ def _dots_by_item(U, V, rows, offsets, order, N, out):  # type: ignore[no-untype
                 dot0 = zero
                 for k in range(d):
                     dot0 += u0[k] * v[k]
-                out[p0] = dot0
+                out[p0] = dot0 * factor
                 q += 1
 
 
 @njit
-def _dots_by_row(U, V, items, out):  # type: ignore[no-untyped-def]
-    # out[b, n] = U[b] · V[items[b, n]]
+def _dots_by_row(U, V, items, scale, cosine, out):  # type: ignore[no-untyped-def]
+    # out[b, n] = U[b] · V[items[b, n]], times the item's scale if cosine
     d = U.shape[1]
+    one, zero = V.dtype.type(1), V.dtype.type(0)
     for b in prange(items.shape[0]):
         u = U[b]
         for n in range(items.shape[1]):
-            v = V[items[b, n]]
-            dot = U.dtype.type(0)
+            item = items[b, n]
+            v = V[item]
+            dot = zero
             for k in range(d):
                 dot += u[k] * v[k]
-            out[b, n] = dot
+            out[b, n] = dot * (scale[item] if cosine else one)
 
 
 @njit
 def _inverse_norms(V, rows, scale):  # type: ignore[no-untyped-def]
+    # scale[r] = 1 / ‖V[r]‖ for the given rows r
     d = V.shape[1]
     one, eps = V.dtype.type(1), V.dtype.type(_EPS)
     for g in prange(len(rows)):
@@ -219,42 +211,38 @@ def _inverse_norms(V, rows, scale):  # type: ignore[no-untyped-def]
         square = V.dtype.type(0)
         for k in range(d):
             square += v[k] * v[k]
-        scale[g] = one / max(np.sqrt(square), eps)
+        scale[rows[g]] = one / max(np.sqrt(square), eps)
 
 
 @njit
-def _scale_pairs(values, scale, offsets, order, out):  # type: ignore[no-untyped-def]
-    # out[p] = values[p] * scale[g] for the pairs p of item g
-    for c in prange(CHUNKS):
-        for g in range(balanced_bound(offsets, c, CHUNKS), balanced_bound(offsets, c + 1, CHUNKS)):
-            for q in range(offsets[g], offsets[g + 1]):
-                out[order[q]] = values[order[q]] * scale[g]
-
-
-@njit
-def _user_gradients(V, items, weights, units, user_scale, cosine, out):  # type: ignore[no-untyped-def]
+def _user_gradients(V, items, weights, units, user_scale, item_scale, cosine, out):  # type: ignore[no-untyped-def]
     # out[b] = sum_n weights[b, n] * V[items[b, n]], four rows at a time so that out stays in cache
     d = V.shape[1]
     N = items.shape[1]
+    one = V.dtype.type(1)
     for b in prange(items.shape[0]):
         acc = out[b]
         acc[:] = 0
         n = 0
         while n + 4 <= N:
-            v0, v1 = V[items[b, n]], V[items[b, n + 1]]
-            v2, v3 = V[items[b, n + 2]], V[items[b, n + 3]]
+            i0, i1, i2, i3 = items[b, n], items[b, n + 1], items[b, n + 2], items[b, n + 3]
             w0, w1, w2, w3 = weights[b, n], weights[b, n + 1], weights[b, n + 2], weights[b, n + 3]
+            if cosine:
+                w0, w1 = w0 * item_scale[i0], w1 * item_scale[i1]
+                w2, w3 = w2 * item_scale[i2], w3 * item_scale[i3]
+            v0, v1, v2, v3 = V[i0], V[i1], V[i2], V[i3]
             for k in range(d):
                 acc[k] += (w0 * v0[k] + w1 * v1[k]) + (w2 * v2[k] + w3 * v3[k])
             n += 4
         while n < N:
-            v0 = V[items[b, n]]
-            w0 = weights[b, n]
+            i0 = items[b, n]
+            v0 = V[i0]
+            w0 = weights[b, n] * (item_scale[i0] if cosine else one)
             for k in range(d):
                 acc[k] += w0 * v0[k]
             n += 1
         if cosine:
-            _project_out(acc, units[b], V.dtype.type(1), user_scale[b])
+            _project_out(acc, units[b], one, user_scale[b])
 
 
 @njit_serial
@@ -310,4 +298,5 @@ def _item_gradients(  # type: ignore[no-untyped-def]
                     acc[k] += w0 * u0[k]
                 q += 1
             if cosine:
-                _project_out(acc, V[rows[g]], item_scale[g], item_scale[g])
+                scale = item_scale[rows[g]]
+                _project_out(acc, V[rows[g]], scale, scale)
