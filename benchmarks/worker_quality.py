@@ -24,8 +24,8 @@ from contrarec.settings import resolve_settings
 PATH = ROOT / "benchmarks" / "worker-quality.json"
 METHODS = [(b, loss) for b in ("mf", "lightgcn") for loss in ("infonce", "advinfonce")]
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "coat": {"epochs": 40, "eval_every": 10},
-    "yahoo-r3": {"epochs": 4, "eval_every": 2},
+    "coat": {"epochs": 200, "eval_every": 20},
+    "yahoo-r3": {"epochs": 10, "eval_every": 5},
 }
 """Beside the preset of that name, whose schedules are longer."""
 WORKERS = (1, 2, 4)
