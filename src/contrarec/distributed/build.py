@@ -15,7 +15,7 @@ from contrarec.data.interactions import Interactions
 from contrarec.distributed.cluster import ItemTables
 from contrarec.distributed.exchange import Exchange
 from contrarec.distributed.lightgcn import DividedLightGCN
-from contrarec.distributed.torchrec_tables import ShardedHardness, ShardedMF
+from contrarec.distributed.sharded import ShardedHardness, ShardedMF
 from contrarec.losses import AdvInfoNCEConfig, EmbeddingHardness, Loss, resolve_loss
 from contrarec.optimizers import LAZY_ROWS
 from contrarec.settings import Settings

@@ -16,7 +16,8 @@ from contrarec.data.dataset import TestSet
 from contrarec.distributed.checkpoint import PartCheckpoint
 from contrarec.distributed.exchange import Choice, Exchange, rows_pay
 from contrarec.distributed.shard_ranking import rank_shards
-from contrarec.distributed.torchrec_tables import ShardedHardness, ShardedMF, shard_rows
+from contrarec.distributed.sharded import ShardedHardness, ShardedMF
+from contrarec.distributed.torchrec_tables import shard_rows
 from contrarec.errors import DataError
 from contrarec.evaluation.metrics import METRICS
 from contrarec.evaluation.protocol import evaluate
