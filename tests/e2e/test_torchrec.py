@@ -17,7 +17,7 @@ from contrarec.training.metrics_log import read_log
 from workers import Crew, settings_of, tastes, train_one
 
 if not find_spec("torchrec"):
-    pytest.skip("torchrec is not installed, see docs/scale.md", allow_module_level=True)
+    pytest.skip("TorchRec is not installed: its packages replace torch", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
