@@ -20,9 +20,15 @@ if not find_spec("torchrec"):
     pytest.skip("TorchRec is not installed: its packages replace torch", allow_module_level=True)
 
 
+@pytest.fixture(scope="module", params=[2, 3])
+def n_workers(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def crew(tmp_path_factory):
-    crew = Crew(tmp_path_factory.mktemp("crew"), patience=600.0)  # importing TorchRec takes long
+def crew(tmp_path_factory, n_workers):
+    """All of these workers, and no more, as in a run."""
+    crew = Crew(tmp_path_factory.mktemp("crew"), (n_workers,), patience=600.0)  # to import TorchRec
     yield crew
     crew.close()
 
@@ -56,7 +62,6 @@ def look_up(group, lazy):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-@pytest.mark.parametrize("n_workers", [1, 2, 4])
 def test_rows_come_and_their_gradients_are_added_up(crew, n_workers, lazy):
     expected, touched = torch.zeros(10, 2), set()
     for asked, factor in zip(ASKED[:n_workers], FACTORS, strict=False):
@@ -74,9 +79,7 @@ def test_rows_come_and_their_gradients_are_added_up(crew, n_workers, lazy):
 def train(crew, settings, n_workers, data=None, **options):
     data = data or tastes()
     cuts = cut_points(data.train.user_counts, n_workers)
-    blocks = [
-        (slice_dataset(data, a, b), block_of(data.train, int(a))) for a, b in pairwise(cuts)
-    ]
+    blocks = [(slice_dataset(data, a, b), block_of(data.train, int(a))) for a, b in pairwise(cuts)]
     answers = crew.run(train_one, n_workers, settings, blocks, tables="torchrec", **options)
     weights, metrics, outcomes = zip(*answers, strict=True)
     assert all(other == metrics[0] for other in metrics)
@@ -95,7 +98,6 @@ CASES = [
 
 
 @pytest.mark.parametrize(("loss", "more"), CASES)
-@pytest.mark.parametrize("n_workers", [1, 2, 4])
 def test_the_course_is_that_of_one(crew, tmp_path, loss, more, n_workers):
     settings = settings_of("mf", loss, **more)
     alone = Recommender.from_settings(settings, device="cpu")
@@ -115,7 +117,7 @@ def test_the_course_is_that_of_one(crew, tmp_path, loss, more, n_workers):
     assert outcome.epochs == 10
 
 
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(crew, tmp_path):
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(crew, n_workers, tmp_path):
     settings = settings_of("mf", "advinfonce", epochs=60, optimizer="lazy_adam")
     whole, cut, stop = tmp_path / "whole", tmp_path / "cut", tmp_path / "stop"
     for folder in (whole, cut):
@@ -126,12 +128,12 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(crew, tmp_path):
             time.sleep(0.01)
         stop.touch()
 
-    weights, metrics, _ = train(crew, settings, 2, folder=whole)
+    weights, metrics, _ = train(crew, settings, n_workers, folder=whole)
     threading.Thread(target=press, daemon=True).start()
-    _, _, outcome = train(crew, settings, 2, folder=cut, stop=stop)
+    _, _, outcome = train(crew, settings, n_workers, folder=cut, stop=stop)
     assert outcome.stopped == "interrupted"
     assert 4 <= outcome.epochs < 60
-    again, measured, outcome = train(crew, settings, 2, folder=cut, resume=True)
+    again, measured, outcome = train(crew, settings, n_workers, folder=cut, resume=True)
     assert outcome.epochs == 60
     assert measured == metrics
     assert all(torch.equal(again[name], table) for name, table in weights.items())

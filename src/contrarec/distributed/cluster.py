@@ -11,7 +11,6 @@ from typing import Any, Literal
 from contrarec.config import require
 from contrarec.errors import BackendError, ConfigError
 
-
 ItemTables = Literal["replicated", "torchrec"]
 """How workers have the items: a copy each, or shards of rows that TorchRec looks up."""
 

@@ -58,7 +58,7 @@ class ShardedHardness(EmbeddingHardness):
     """
 
     def __init__(self, whole: EmbeddingHardness, n_items: int, exchange: Exchange) -> None:
-        n_users, dim = whole.users.shape
+        dim = whole.users.shape[1]
         super().__init__(1, 1, dim, eta=whole.eta, optimizer=whole.optimizer)
         self.table = ShardedTable(n_items, dim, exchange)
         self.users, self.items = whole.users, self.table.weight
