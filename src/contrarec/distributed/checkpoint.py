@@ -94,7 +94,7 @@ class PartCheckpoint(Checkpoint):
         super().save(state, best, kl)
         self._exchange.wait()
         if self._exchange.rank == 0:
-            current = {"number": self._number, "workers": self._exchange.size}
+            current: dict[str, Any] = {"number": self._number, "workers": self._exchange.size}
             current |= {"tables": self._tables}
             write_text(self._state / _CURRENT, json.dumps(current) + "\n")
             shutil.rmtree(old, ignore_errors=True)

@@ -55,7 +55,7 @@ class Exchange:
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        self.group: dist.ProcessGroup = group or dist.group.WORLD
+        self.group = group or dist.group.WORLD
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.seconds, self.n_bytes = 0.0, 0
 

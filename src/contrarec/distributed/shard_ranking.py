@@ -48,8 +48,9 @@ def rank_shards(
     """
     cpu = torch.device("cpu")
     keys, first = empty_keys(len(users), k, cpu), 0
-    mask = test.mask and csr_tensors((test.mask.indptr, test.mask.indices), cpu)
-    allowed = None
+    mask = allowed = None
+    if test.mask is not None:
+        mask = csr_tensors((test.mask.indptr, test.mask.indices), cpu)
     if test.candidates is not None:
         allowed = torch.zeros(sum(lengths), dtype=torch.bool)
         allowed[torch.tensor(test.candidates, dtype=torch.int64)] = True

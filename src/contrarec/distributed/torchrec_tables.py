@@ -90,6 +90,7 @@ class ShardedTable:
         """
         from torchrec import KeyedJaggedTensor
 
+        places: torch.Tensor
         distinct, places = torch.unique(items, return_inverse=True)
         # a single bag, so that bags are equally many on all workers
         asked = KeyedJaggedTensor(["items"], distinct, lengths=torch.tensor([len(distinct)]))
@@ -107,7 +108,7 @@ class ShardedTable:
         grad = torch.zeros_like(self.rows) if self.rows.grad is None else self.rows.grad
         self._kernel.weights.grad = None
         with self._exchange.timed(4 * self.weight.shape[1] * len(self._asked)):
-            self._fetched.backward(grad.to_dense())
+            torch.autograd.backward(self._fetched, grad.to_dense())
         total = self._kernel.weights.grad.view_as(self.weight)
         if lazy:
             touched = torch.unique(self._asked)
