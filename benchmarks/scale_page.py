@@ -296,8 +296,8 @@ def modes_part() -> Iterator[str]:
         lines.append(line)
     yield (
         "What an epoch takes by the model, with steps of a thousandth of the log, but at least "
-        "2,048 interactions. Machines and GPUs are those above. **Sharded items are not built**: "
-        "these columns say what they would bring."
+        "2,048 interactions. Machines and GPUs are those above. Sharded items have been run on "
+        "CPUs of one machine alone: these columns say what they would bring."
     )
     yield markdown_table(lines)
     yield "By that, the first mode from the left that fits and takes at most twice the least time:"

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import pytest
 
-MAY_BE_SKIPPED = ("RecBole", "integrations/recbole.py")
-"""Words of a reason that may stand: RecBole's own packages exclude ours."""
+MAY_BE_SKIPPED = ("RecBole", "integrations/recbole.py", "TorchRec")
+"""Words of a reason that may stand: RecBole's own packages exclude ours, TorchRec's replace torch.
+"""
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

@@ -51,15 +51,20 @@ def settings_of(backbone: str, loss: str, **more: Any) -> Settings:
 
 
 class Crew:
-    """Processes that keep torch and a process group for each of `SIZES`."""
+    """Processes that keep torch and a process group for each of some sizes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, sizes: tuple[int, ...] = SIZES, patience: float = PATIENCE
+    ) -> None:
+        self._patience = patience
         context = multiprocessing.get_context("spawn")
         self._pipes, self._processes = [], []
-        for rank in range(max(SIZES)):
+        for rank in range(max(sizes)):
             here, there = context.Pipe()
             process = context.Process(
-                target=_serve, args=(there, rank, str(folder / "meeting")), daemon=True
+                target=_serve,
+                args=(there, rank, sizes, str(folder / "meeting"), patience),
+                daemon=True,
             )
             process.start()
             self._pipes.append(here)
@@ -71,7 +76,7 @@ class Crew:
             pipe.send((function, n_workers, arguments, named))
         answers = []
         for rank, pipe in enumerate(self._pipes[:n_workers]):
-            if not pipe.poll(PATIENCE):
+            if not pipe.poll(self._patience):
                 raise TimeoutError(f"worker {rank} of {n_workers} says nothing")
             answers.append(pipe.recv())
         for done, answer in answers:
@@ -98,19 +103,18 @@ def train_one(group: Any, settings: Any, parts: Any, **options: Any) -> tuple[An
     return result.weights, result.metrics, result.outcome
 
 
-def _serve(pipe: Any, rank: int, meeting: str) -> None:
+def _serve(pipe: Any, rank: int, sizes: tuple[int, ...], meeting: str, patience: float) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     import torch.distributed as dist
 
     from contrarec.kernels.dispatch import set_threads
 
     set_threads(1)
-    size = max(SIZES)
     dist.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=size,
-        timeout=timedelta(seconds=PATIENCE),
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=max(sizes),
+        timeout=timedelta(seconds=patience),
     )  # fmt: skip
-    groups = {n: dist.new_group(list(range(n))) for n in SIZES}
+    groups = {n: dist.new_group(list(range(n))) for n in sizes}
     while (task := pipe.recv()) is not None:
         function, n_workers, arguments, named = task
         try:

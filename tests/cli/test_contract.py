@@ -78,6 +78,8 @@ class TestRefusals:
             (["train", "nowhere", "--seed", "x"], "--seed"),
             (["train", "nowhere", "--ray-address", "auto"], "`--ray-address` needs `--workers`"),
             (["train", "nowhere", "--workers", "x"], "--workers"),
+            (["train", "nowhere", "--tables", "torchrec"], "`--tables` needs `--workers`"),
+            (["train", "nowhere", "--workers", "2", "--tables", "x"], "`tables` must be 'repl"),
             (["train", "nowhere", "--seed", "-1"], "`seed`"),
             (["train", "nowhere", "--config", "no.toml"], "no.toml"),
             (["evaluate", "nowhere"], "nowhere: not a run"),

@@ -157,6 +157,11 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=says):
             check_divisible(resolve_settings(**settings), 2)
 
+    def test_graphs_with_items_in_shards(self):
+        check_divisible(resolve_settings(backbone="mf", loss="advinfonce"), 2, "torchrec")
+        with pytest.raises(ConfigError, match="`backbone` must be mf with `tables` = 'torchrec'"):
+            check_divisible(resolve_settings(backbone="lightgcn", loss="bpr"), 2, "torchrec")
+
     def test_no_workers(self):
         with pytest.raises(ConfigError, match="`workers` must be at least 1, got 0"):
             check_divisible(resolve_settings(), 0)

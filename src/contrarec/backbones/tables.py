@@ -54,6 +54,11 @@ class Backbone(nn.Module):
         add_l2(self.user_table, users, weight)
         add_l2(self.item_table, items, weight)
 
+    def own_vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the vectors that items are ranked by: what this process has of them."""
+        vectors: tuple[torch.Tensor, torch.Tensor] = self()
+        return vectors
+
     def fold_in(self, history: Interactions) -> torch.Tensor | None:  # noqa: ARG002
         """Return vectors of users never seen, `[n, dim]`; None where those have to be searched.
 

@@ -27,7 +27,7 @@ from contrarec.cli.inputs import (
     with_valid,
 )
 from contrarec.cli.report import WithReport, check_report, report_run
-from contrarec.cli.workers import RayAddress, Workers, launch_of
+from contrarec.cli.workers import ItemTables, RayAddress, Workers, launch_of
 from contrarec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def train(
     ] = None,
     workers: Workers = None,
     ray_address: RayAddress = None,
+    tables: ItemTables = None,
     device: Device = "auto",
     threads: Threads = None,
     user_col: UserCol = None,
@@ -139,7 +140,7 @@ def train(
         }
         if track_to and not track:
             raise ConfigError("--track-to says where --track logs to; that is missing.")
-        launch = launch_of(workers, ray_address, device, threads)
+        launch = launch_of(workers, ray_address, device, threads, tables)
         settings = resolve_settings(**chosen)
         recommender = Recommender.from_settings(settings, device="cpu" if workers else device)
         n_threads = use_threads(threads)
@@ -183,6 +184,7 @@ def train(
         given = {
             "--workers": workers,
             "--ray-address": ray_address,
+            "--tables": tables,
             "--device": None if device == "auto" else device,
             "--threads": threads,
             "--user-col": user_col,

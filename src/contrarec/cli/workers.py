@@ -1,6 +1,6 @@
 """The options of commands that several workers can share, and what they mean together."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,18 +26,37 @@ RayAddress = Annotated[
 ]
 
 
+ItemTables = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="Items with --workers: replicated (if not given), or torchrec: each worker has a "
+        "shard of them; on CPUs, for mf.",
+    ),
+]
+
+
 def launch_of(
-    workers: int | None, ray_address: str | None, device: str, threads: int | None
+    workers: int | None,
+    ray_address: str | None,
+    device: str,
+    threads: int | None,
+    tables: str | None = None,
 ) -> "Launch | None":
     """Return how workers are started; None where none were asked for.
 
     Raises:
-        ConfigError: an address without workers, or fewer than one of them.
+        ConfigError: an address or tables without workers, or fewer than one of them.
     """
     if workers is None:
         if ray_address is not None:
             raise ConfigError("`--ray-address` needs `--workers`, how many to start there.")
+        if tables is not None:
+            raise ConfigError("`--tables` needs `--workers`, who have the tables.")
         return None
     from contrarec.distributed.cluster import Launch
 
-    return Launch(workers=workers, address=ray_address, device=device, threads=threads or 1)
+    kind: Any = tables or "replicated"  # checked there
+    return Launch(
+        workers=workers, address=ray_address, device=device, threads=threads or 1, tables=kind
+    )

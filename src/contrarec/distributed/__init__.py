@@ -1,4 +1,4 @@
-"""Training by several workers: users are divided among them, items are known to all.
+"""Training by several workers: users are divided among them; items are copied, or in shards.
 
 `fit_block` trains one worker's block of users within a process group of `torch.distributed`; it
 knows nothing of who started the group. `contrarec.distributed.launch` has Ray start it.

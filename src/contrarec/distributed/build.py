@@ -1,4 +1,4 @@
-"""A worker's part of a model: the rows of its users, and all rows of items.
+"""A worker's part of a model: the rows of its users, and all rows of items, or a shard of them.
 
 Every worker draws the whole tables, a piece at a time, and keeps its own rows, so that the model
 starts as the one that a single worker would train.
@@ -12,8 +12,10 @@ import torch
 from contrarec.backbones import MF, Backbone
 from contrarec.data.blocks import Block
 from contrarec.data.interactions import Interactions
+from contrarec.distributed.cluster import ItemTables
 from contrarec.distributed.exchange import Exchange
 from contrarec.distributed.lightgcn import DividedLightGCN
+from contrarec.distributed.sharded import ShardedHardness, ShardedMF
 from contrarec.losses import AdvInfoNCEConfig, EmbeddingHardness, Loss, resolve_loss
 from contrarec.optimizers import LAZY_ROWS
 from contrarec.settings import Settings
@@ -27,6 +29,7 @@ def build_block(
     block: Block,
     exchange: Exchange,
     device: torch.device,
+    tables: ItemTables = "replicated",
 ) -> tuple[Backbone, Loss]:
     """Build backbone and loss for a block's users.
 
@@ -36,17 +39,22 @@ def build_block(
         block: where it lies.
         exchange: for a backbone whose layers add up over workers.
         device: where the rows go.
+        tables: of items, and of the adversary's: a copy for each worker, or shards.
     """
+    sharded = tables == "torchrec"
+    playing = getattr(settings.loss, "hardness", None) == "embedding"
     rest = torch.Generator()  # draws what is replaced below
     backbone: Backbone
     if settings.backbone.name == "lightgcn":
         backbone = DividedLightGCN(train, settings.backbone, rest, block, exchange)
+    elif sharded:
+        backbone = ShardedMF(train, settings.backbone, exchange)
     else:
         backbone = MF(train, settings.backbone, rest)
     loss = resolve_loss(settings.loss_name).loss(
         settings.loss,
         n_users=train.n_users,
-        n_items=train.n_items,
+        n_items=1 if sharded and playing else train.n_items,  # of a table that is replaced below
         item_counts=block.item_counts,
         dim=settings.backbone.dim,
         rng=rest,
@@ -54,11 +62,14 @@ def build_block(
     generator = torch.Generator().manual_seed(settings.seed)
     whole = block.n_users, block.first_user
     fill_rows(backbone.user_table, *whole, generator)
-    fill_rows(backbone.item_table, train.n_items, 0, generator)
+    first = backbone.items.first if isinstance(backbone, ShardedMF) else 0
+    fill_rows(backbone.item_table, train.n_items, first, generator)
     hardness = getattr(loss, "hardness", None)
     if isinstance(hardness, EmbeddingHardness):
+        if sharded:
+            loss.hardness = hardness = ShardedHardness(hardness, train.n_items, exchange)
         fill_rows(hardness.users, *whole, generator)
-        fill_rows(hardness.items, train.n_items, 0, generator)
+        fill_rows(hardness.items, train.n_items, first, generator)
     return backbone.to(device), loss.to(device)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from contrarec.backbones import Backbone
+from contrarec.distributed.cluster import ItemTables
 from contrarec.distributed.exchange import Exchange
 from contrarec.errors import ConfigError
 from contrarec.files import write_text
@@ -22,15 +23,26 @@ from contrarec.training.state import KLTrace, State
 _CURRENT = "current.json"
 
 
-def check_workers(folder: Path, n_workers: int) -> None:
-    """Raise if a run's checkpoint is of another number of workers, whose blocks were others.
+def check_workers(folder: Path, n_workers: int, tables: ItemTables = "replicated") -> None:
+    """Raise if a run's checkpoint is of workers that had other parts of the model.
+
+    Args:
+        folder: the run's.
+        n_workers: how many are to go on with it.
+        tables: how they have the items: `replicated` or `torchrec`.
 
     Raises:
         ConfigError: it is.
     """
     path = folder / "state" / _CURRENT
     if path.is_file():
-        written = json.loads(path.read_text(encoding="utf-8"))["workers"]
+        current = json.loads(path.read_text(encoding="utf-8"))
+        written, had = current["workers"], current.get("tables", "replicated")
+        if had != tables:
+            raise ConfigError(
+                f"{folder}: its checkpoint is of `tables` = {had!r}; resume it with these, got "
+                f"{tables!r}."
+            )
         if written != n_workers:
             raise ConfigError(
                 f"{folder}: its checkpoint is of {written} workers; resume it with `workers` = "
@@ -51,6 +63,7 @@ class PartCheckpoint(Checkpoint):
         identity: values that must be equal in the run that wrote a checkpoint and the one that
             reads it.
         exchange: the workers that write together.
+        tables: how they have the items.
     """
 
     def __init__(
@@ -62,10 +75,11 @@ class PartCheckpoint(Checkpoint):
         identity: dict[str, Any],
         *,
         exchange: Exchange,
+        tables: ItemTables,
     ) -> None:
         super().__init__(folder, backbone, loss, optimizer, identity)
-        check_workers(folder, exchange.size)
-        self._state, self._exchange = folder / "state", exchange
+        check_workers(folder, exchange.size, tables)
+        self._state, self._exchange, self._tables = folder / "state", exchange, tables
         self._number = -1
         if (self._state / _CURRENT).is_file():
             current = json.loads((self._state / _CURRENT).read_text(encoding="utf-8"))
@@ -80,7 +94,8 @@ class PartCheckpoint(Checkpoint):
         super().save(state, best, kl)
         self._exchange.wait()
         if self._exchange.rank == 0:
-            current = {"number": self._number, "workers": self._exchange.size}
+            current: dict[str, Any] = {"number": self._number, "workers": self._exchange.size}
+            current |= {"tables": self._tables}
             write_text(self._state / _CURRENT, json.dumps(current) + "\n")
             shutil.rmtree(old, ignore_errors=True)
 

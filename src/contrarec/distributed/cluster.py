@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from contrarec.config import require
 from contrarec.errors import BackendError, ConfigError
+
+ItemTables = Literal["replicated", "torchrec"]
+"""How workers have the items: a copy each, or shards of rows that TorchRec looks up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,8 @@ class Launch:
     """`cpu`, `cuda`, or `auto`: a GPU for each worker if the cluster has as many."""
     threads: int = 1
     """CPU threads, and CPUs asked for, of each worker."""
+    tables: ItemTables = "replicated"
+    """Of items, where a model is trained."""
     max_failures: int = 3
     """How often workers are started again, or a task is tried again, before it is given up."""
     timeout: float = 300.0
@@ -34,6 +39,8 @@ class Launch:
     def __post_init__(self) -> None:
         for name in ("workers", "threads"):
             require(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        known = self.tables in ("replicated", "torchrec")
+        require(known, "tables", "be 'replicated' or 'torchrec'", self.tables)
 
 
 def load_ray(*, local: bool, train: bool = False) -> Any:

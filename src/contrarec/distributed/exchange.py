@@ -6,7 +6,7 @@ all of them, so that the copies of the item table never drift apart.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -47,6 +47,7 @@ class Exchange:
         group: the process group; None for the default one.
 
     Attributes:
+        group: the process group.
         rank: number of this worker.
         size: number of workers.
         seconds: time spent in exchanges so far, which includes waiting for slower workers.
@@ -54,22 +55,22 @@ class Exchange:
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        self._group = group
+        self.group = group or dist.group.WORLD
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.seconds, self.n_bytes = 0.0, 0
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
         """Replace `values` by the sum over the workers, and return them."""
         if self.size > 1:
-            with self._timed(2 * values.nbytes):
-                dist.all_reduce(values, group=self._group)
+            with self.timed(2 * values.nbytes):
+                dist.all_reduce(values, group=self.group)
         return values
 
     def highest(self, values: torch.Tensor) -> torch.Tensor:
         """Replace `values` by the largest of the workers, and return them."""
         if self.size > 1:
-            with self._timed(2 * values.nbytes):
-                dist.all_reduce(values, dist.ReduceOp.MAX, group=self._group)
+            with self.timed(2 * values.nbytes):
+                dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
         return values
 
     def gather(self, values: torch.Tensor) -> torch.Tensor:
@@ -99,7 +100,7 @@ class Exchange:
         total = values.new_zeros(len(union), values.shape[1])
         for theirs, part in zip(everyones, self._parts(values, lengths), strict=True):
             total[place[theirs]] += part  # a worker has each row once
-        return _row_sparse(union, total, n_rows)
+        return row_sparse(union, total, n_rows)
 
     def add_up_table(self, rows: torch.Tensor, values: torch.Tensor, n_rows: int) -> torch.Tensor:
         """Return what `add_up_rows` does; the workers send whole tables."""
@@ -108,7 +109,18 @@ class Exchange:
         table[rows, -1] = 1  # touched, though the values may be zero
         self.add_up(table)
         union = table[:, -1].nonzero()[:, 0]
-        return _row_sparse(union, table[union, :-1], n_rows)
+        return row_sparse(union, table[union, :-1], n_rows)
+
+    def in_turn(self, values: torch.Tensor, lengths: Sequence[int]) -> Iterator[torch.Tensor]:
+        """Yield the values of each worker `[n, …]`, whose n are known, those of one at a time."""
+        for rank, length in enumerate(lengths):
+            theirs = values
+            if rank != self.rank:
+                theirs = values.new_empty(length, *values.shape[1:])
+            if self.size > 1:
+                with self.timed(theirs.nbytes):
+                    dist.broadcast(theirs, group=self.group, group_src=rank)
+            yield theirs
 
     def wait(self) -> None:
         """Wait until all workers are here."""
@@ -128,17 +140,18 @@ class Exchange:
         padded = values.new_zeros((max(lengths), *values.shape[1:]))
         padded[: len(values)] = values
         parts = [torch.empty_like(padded) for _ in lengths]
-        with self._timed(padded.nbytes * self.size):
-            dist.all_gather(parts, padded, group=self._group)
+        with self.timed(padded.nbytes * self.size):
+            dist.all_gather(parts, padded, group=self.group)
         return [part[:n] for part, n in zip(parts, lengths, strict=True)]
 
     @property
     def _device(self) -> torch.device:
-        on_gpu = dist.get_backend(self._group) == "nccl"
+        on_gpu = dist.get_backend(self.group) == "nccl"
         return torch.device("cuda" if on_gpu else "cpu")
 
     @contextmanager
-    def _timed(self, n_bytes: int) -> Iterator[None]:
+    def timed(self, n_bytes: int) -> Iterator[None]:
+        """Count what the block takes as an exchange in which `n_bytes` are received."""
         started = time.perf_counter()
         yield
         if self._device.type == "cuda":
@@ -147,7 +160,8 @@ class Exchange:
         self.n_bytes += n_bytes
 
 
-def _row_sparse(rows: torch.Tensor, values: torch.Tensor, n_rows: int) -> torch.Tensor:
+def row_sparse(rows: torch.Tensor, values: torch.Tensor, n_rows: int) -> torch.Tensor:
+    """Return `[n_rows, dim]` that is zero but for some rows: `rows [r]` ascending, `[r, dim]`."""
     size = (n_rows, values.shape[1])
     return torch.sparse_coo_tensor(
         rows[None], values, size, is_coalesced=True, check_invariants=False

@@ -28,7 +28,8 @@ from contrarec.distributed.refusals import check_divisible
 from contrarec.distributed.remote import FAILED, OUTCOME, STOP, part_weights, work
 from contrarec.distributed.sources import InMemory, Source
 from contrarec.distributed.tasks import Tasks
-from contrarec.distributed.worker import OWN
+from contrarec.distributed.torchrec_tables import check_torchrec
+from contrarec.distributed.worker import own_tables
 from contrarec.errors import BackendError, ConfigError, DataError, error_of
 from contrarec.files import write_text
 from contrarec.settings import Settings
@@ -72,16 +73,21 @@ def train_together(
         KeyboardInterrupt: Ctrl-C was pressed twice, or once and workers did not save in time. Once
             they have saved, the result says `interrupted`.
     """
-    check_divisible(settings, launch.workers)
+    check_divisible(settings, launch.workers, launch.tables)
+    sharded = launch.tables == "torchrec"
+    if sharded:
+        check_torchrec()
     ray, folder = load_ray(local=launch.address is None, train=True), folder.resolve()
     resuming = resume and runs.is_started(folder)
     if not resuming:
         runs.refuse_started(folder)
     known = data if isinstance(data, PartedData) else InMemory(data)
     with cluster(ray, launch) as on_gpu:
+        if sharded and on_gpu:
+            raise ConfigError("`device` must be 'cpu' with `tables` = 'torchrec', got GPUs.")
         state = folder / "state"
         if resuming:
-            check_workers(folder, launch.workers)
+            check_workers(folder, launch.workers, launch.tables)
         source: Source = (
             Parted(
                 known, state / "partitions", launch.workers, Tasks(ray, launch, on_gpu=False).all
@@ -92,7 +98,10 @@ def train_together(
         for line in source.notes:
             note(line)
         exchange = "nccl" if on_gpu else "gloo"
-        note(f"{launch.workers} workers on {'GPUs' if on_gpu else 'CPUs'} exchange by {exchange}")
+        note(
+            f"{launch.workers} workers on {'GPUs' if on_gpu else 'CPUs'} exchange by {exchange}"
+            + (", items in shards by TorchRec" if sharded else "")
+        )
         if resuming:
             _check_same(folder, settings, source.about)
         else:
@@ -116,21 +125,23 @@ def train_together(
             "device": "cuda" if on_gpu else "cpu",
             "workers": launch.workers,
             "exchange": exchange,
+            "tables": launch.tables,
             "wall_seconds": time.perf_counter() - started,
         }
         | json.loads((state / OUTCOME).read_text(encoding="utf-8"))
         | source.account
     )
     if result["stopped"] != "interrupted":
-        runs.finish(folder, _joined(folder, launch.workers), result)
+        runs.finish(folder, _joined(folder, launch), result)
         shutil.rmtree(state / "blocks", ignore_errors=True)
         shutil.rmtree(state / "parts", ignore_errors=True)
     return result
 
 
-def _joined(folder: Path, n_workers: int) -> dict[str, torch.Tensor | InPieces]:
+def _joined(folder: Path, launch: Launch) -> dict[str, torch.Tensor | InPieces]:
     """Return the model's weights from those of its blocks; one block at a time is in memory."""
-    paths = [part_weights(folder, rank) for rank in range(n_workers)]
+    paths = [part_weights(folder, rank) for rank in range(launch.workers)]
+    own = own_tables(launch.tables)
 
     def rows(name: str) -> Iterator[torch.Tensor]:
         for path in paths:
@@ -138,7 +149,7 @@ def _joined(folder: Path, n_workers: int) -> dict[str, torch.Tensor | InPieces]:
 
     joined: dict[str, torch.Tensor | InPieces] = {}
     for name, tensor in load_tensors(paths[0])[0].items():
-        if name in OWN:
+        if name in own:
             n_rows = sum(shape_of(path, name)[0] for path in paths)
             shape = (n_rows, *tensor.shape[1:])
             joined[name] = InPieces(tensor.dtype, shape, partial(rows, name))
@@ -165,6 +176,7 @@ def _run(
             "settings": settings.to_toml(),
             "fingerprint": about.fingerprint,
             "threads": launch.threads,
+            "tables": launch.tables,
         },
         scaling_config=ScalingConfig(
             num_workers=launch.workers, use_gpu=on_gpu, resources_per_worker=resources

@@ -1,10 +1,14 @@
 """What cannot be divided among workers, said before any of them starts."""
 
 from contrarec.data.dataset import Dataset
+from contrarec.distributed.cluster import ItemTables
 from contrarec.errors import ConfigError, DataError
 from contrarec.settings import Settings
 
 BACKBONES = ("mf", "lightgcn")
+
+SHARDED_BACKBONES = ("mf",)
+"""Those whose items may be in shards: a layer of a graph needs all of them."""
 
 ROW_LOSSES = (
     "bpr", "infonce", "infonce-kneg", "infonce-popularity", "advinfonce", "advinfonce-closed",
@@ -16,14 +20,24 @@ The others look at a whole batch, at all users, or learn something that no user 
 """
 
 
-def check_divisible(settings: Settings, n_workers: int) -> None:
+def check_divisible(settings: Settings, n_workers: int, tables: ItemTables = "replicated") -> None:
     """Raise unless these settings can be trained by several workers.
+
+    Args:
+        settings: of the run.
+        n_workers: how many.
+        tables: `replicated` or `torchrec`.
 
     Raises:
         ConfigError: they cannot; the message says what can.
     """
     if n_workers < 1:
         raise ConfigError(f"`workers` must be at least 1, got {n_workers}.")
+    if tables == "torchrec" and settings.backbone.name not in SHARDED_BACKBONES:
+        raise ConfigError(
+            f"`backbone` must be {' or '.join(SHARDED_BACKBONES)} with `tables` = 'torchrec', got "
+            f"{settings.backbone.name!r}."
+        )
     for name, value, known in (
         ("backbone", settings.backbone.name, BACKBONES),
         ("loss", settings.loss_name, ROW_LOSSES),

@@ -39,7 +39,7 @@ def work(config: dict[str, Any]) -> None:
     A wrong setting is no failure that starting again could mend: it is written down for the driver.
 
     Args:
-        config: `folder`, `settings` (TOML), `fingerprint` and `threads`.
+        config: `folder`, `settings` (TOML), `fingerprint`, `threads` and `tables`.
     """
     import torch
     import torch.distributed as dist
@@ -66,7 +66,7 @@ def work(config: dict[str, Any]) -> None:
         result = fit_block(
             settings, data, block, folder=folder, resume=True, device=device,
             identity={"settings": config["settings"], "data": config["fingerprint"]},
-            stop=folder / "state" / STOP,
+            stop=folder / "state" / STOP, tables=config["tables"],
         )  # fmt: skip
     except ContrarecError as error:
         failed = {"kind": type(error).__name__, "message": str(error)}

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from contrarec.backbones import Backbone
 from contrarec.config import TrainingConfig
@@ -14,11 +15,16 @@ from contrarec.data.blocks import Block
 from contrarec.data.dataset import TestSet
 from contrarec.distributed.checkpoint import PartCheckpoint
 from contrarec.distributed.exchange import Choice, Exchange, rows_pay
+from contrarec.distributed.shard_ranking import rank_shards
+from contrarec.distributed.sharded import ShardedHardness, ShardedMF
+from contrarec.distributed.torchrec_tables import shard_rows
 from contrarec.errors import DataError
 from contrarec.evaluation.metrics import METRICS
 from contrarec.evaluation.protocol import evaluate
-from contrarec.evaluation.ranking import Scorer
+from contrarec.evaluation.ranking import DotScorer, Scorer
 from contrarec.losses import EmbeddingHardness, Loss
+from contrarec.optimizers import LazyAdam
+from contrarec.sampling import Batch
 from contrarec.training.checkpoint import Checkpoint
 from contrarec.training.team import Team
 
@@ -29,7 +35,8 @@ class Workers(Team):
     """One of several workers, each with its own block of users.
 
     Gradients of items are added up before every step of an optimizer, and so all copies of the item
-    tables, and of their moments, stay the same. Those of users need no exchange.
+    tables, and of their moments, stay the same; of items in shards each worker gets those of its
+    own. Those of users need no exchange.
 
     Args:
         block: this worker's users.
@@ -56,6 +63,8 @@ class Workers(Team):
         self._share, self._n_rows, self._batch_size = 1.0, 0.0, config.batch_size
         self._began = time.perf_counter(), exchange.seconds, exchange.n_bytes
         self._stop, self._stopping, self._looked = stop, False, 0.0
+        self._backbone: ShardedMF | None = None
+        self._hardness: ShardedHardness | None = None
 
     def attend(self, backbone: Backbone, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
         """Add up the gradients of what all workers have a copy of, before every step."""
@@ -63,17 +72,30 @@ class Workers(Team):
         hardness = getattr(loss, "hardness", None)
         if isinstance(hardness, EmbeddingHardness):
             own.add(id(hardness.users))
+        items = adversary_items = None
+        if isinstance(backbone, ShardedMF):
+            self._backbone, items = backbone, backbone.items
+            own.add(id(items.weight))
+        if isinstance(hardness, ShardedHardness):
+            self._hardness, adversary_items = hardness, hardness.table
+            own.add(id(adversary_items.weight))
         dense = not backbone.row_sparse  # a graph spreads a step over all rows
 
         def of_model(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            if items:
+                items.send_back(lazy=isinstance(optimizer, LazyAdam))
             for table in _tables(optimizer):
                 if id(table) not in own:
                     self._add_up(table, dense=dense)
 
         def of_adversary(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-            for table in _tables(optimizer):
+            rows = [adversary_items.rows] if adversary_items else []
+            for table in (*_tables(optimizer), *rows):
                 if table.grad is not None:  # it knows the mean over its own rows alone
                     table.grad = table.grad * self._share if self._share else table.grad
+            if adversary_items:
+                adversary_items.send_back(lazy=isinstance(optimizer, LazyAdam))
+            for table in _tables(optimizer):
                 if id(table) not in own:
                     self._add_up(table, dense=False)
 
@@ -85,6 +107,12 @@ class Workers(Team):
         """Take note of the share of a step's rows that this worker has."""
         self._share = share
         self._n_rows += share * self._batch_size
+
+    def fetch(self, batch: Batch) -> Batch:
+        """Fetch the rows of a batch from the shards, if items are in any."""
+        if self._hardness:
+            self._hardness.fetch(batch.items[:, 1:])
+        return self._backbone.fetch(batch) if self._backbone else batch
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum over the workers."""
@@ -110,10 +138,13 @@ class Workers(Team):
         """Return the means over the users of all workers."""
         names = [f"{kind}@{k}" for k in ks for kind in METRICS]
         sums = np.zeros(1 + len(names))
+        rank = self._rank_shards if self._backbone else None
         if test.truth.nnz:
-            found = evaluate(scorer, test, ks=ks)
+            found = evaluate(scorer, test, ks=ks, rank=rank)
             sums[0] = len(found.users)
             sums[1:] = [found.per_user[name].sum() for name in names]
+        elif rank:  # the other workers wait for this one's shard
+            rank(scorer, test, np.empty(0, np.int64), 1)
         n_users, *totals = self.total(torch.from_numpy(sums).to(self._device)).tolist()
         if not n_users:
             raise DataError(f"test set `{test.name}` must have a user with a positive, got none.")
@@ -128,7 +159,10 @@ class Workers(Team):
         identity: dict[str, Any],
     ) -> Checkpoint:
         """Return where this worker's part of a checkpoint goes."""
-        return PartCheckpoint(folder, backbone, loss, optimizer, identity, exchange=self._exchange)
+        return PartCheckpoint(
+            folder, backbone, loss, optimizer, identity,
+            exchange=self._exchange, tables="torchrec" if self._backbone else "replicated",
+        )  # fmt: skip
 
     def account(self) -> dict[str, Any]:
         """Return rows a second and share of time in exchanges, of each worker since last time."""
@@ -143,6 +177,14 @@ class Workers(Team):
         columns = self._exchange.gather(own).T.tolist()
         names = ("rows_per_second", "communicating", "bytes")
         return {"workers": dict(zip(names, columns, strict=True))}
+
+    def _rank_shards(
+        self, scorer: Scorer, test: TestSet, users: NDArray[np.int64], k: int
+    ) -> NDArray[np.int32]:
+        ends = [shard_rows(test.truth.n_items, self.size, rank) for rank in range(self.size)]
+        lengths = [last - first for first, last in ends]
+        own = cast("DotScorer", scorer)
+        return rank_shards(own, test, users, k, exchange=self._exchange, lengths=lengths)
 
     def _add_up(self, table: torch.nn.Parameter, *, dense: bool) -> None:
         grad = table.grad

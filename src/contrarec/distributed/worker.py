@@ -11,6 +11,7 @@ import torch.distributed as dist
 from contrarec.data.blocks import Block
 from contrarec.data.dataset import Dataset
 from contrarec.distributed.build import build_block, settle_optimizers
+from contrarec.distributed.cluster import ItemTables
 from contrarec.distributed.exchange import Choice, Exchange
 from contrarec.distributed.refusals import check_divisible
 from contrarec.distributed.team import Workers
@@ -18,8 +19,13 @@ from contrarec.settings import Settings
 from contrarec.tensorfile import pack
 from contrarec.training.loop import Metrics, Outcome, evaluate_sets, fit, model_scorer
 
-OWN = ("backbone.user_table", "loss.hardness.users")
-"""The tables that each worker has its own rows of."""
+_OF_USERS = ("backbone.user_table", "loss.hardness.users")
+_OF_ITEMS = ("backbone.item_table", "loss.hardness.items")
+
+
+def own_tables(tables: ItemTables) -> tuple[str, ...]:
+    """Return the names of the tables that each worker has its own rows of."""
+    return _OF_USERS + (_OF_ITEMS if tables == "torchrec" else ())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +51,7 @@ def fit_block(
     device: torch.device | str = "cpu",
     choice: Choice = "auto",
     stop: Path | None = None,
+    tables: ItemTables = "replicated",
 ) -> BlockResult:
     """Train one worker's block; every worker of the group calls it with its own.
 
@@ -61,16 +68,18 @@ def fit_block(
         device: of this worker.
         choice: how gradients of items are added up.
         stop: a file that, once it is there, asks all workers to save and stop.
+        tables: of items: a copy for each worker, or shards of them by TorchRec.
 
     Raises:
         ConfigError: the settings cannot be divided, or the loss became NaN or infinite.
+        BackendError: TorchRec is asked for and cannot be imported.
         DataError: the checkpoint is damaged or belongs to another run.
     """
     device = torch.device(device)
     exchange = Exchange(group)
-    check_divisible(settings, exchange.size)
+    check_divisible(settings, exchange.size, tables)
     settings = settle_optimizers(settings, block, device)
-    backbone, loss = build_block(settings, data.train, block, exchange, device)
+    backbone, loss = build_block(settings, data.train, block, exchange, device, tables)
     team = Workers(block, exchange, settings.training, device, choice, stop)
     outcome = fit(
         backbone, loss, data, settings.training, seed=settings.seed, folder=folder, resume=resume,
@@ -83,9 +92,12 @@ def fit_block(
     )
 
 
-def join_weights(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def join_weights(
+    parts: Sequence[dict[str, torch.Tensor]], tables: ItemTables = "replicated"
+) -> dict[str, torch.Tensor]:
     """Return a model's weights from those of its blocks, in order."""
+    own = own_tables(tables)
     return {
-        name: torch.cat([part[name] for part in parts]) if name in OWN else tensor
+        name: torch.cat([part[name] for part in parts]) if name in own else tensor
         for name, tensor in parts[0].items()
     }

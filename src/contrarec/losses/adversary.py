@@ -94,7 +94,8 @@ class EmbeddingHardness(nn.Module):
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return `log p [B, N]`; differentiable in the tables."""
-        g = sampled_scores(self.users, self.items, users, neg_items, sparse_grad=self.lazy)
+        items, index = self.item_rows(neg_items)
+        g = sampled_scores(self.users, items, users, index, sparse_grad=self.lazy)
         return _budgeted(g, self.eta, out)
 
     def add_l2(self, users: torch.Tensor, neg_items: torch.Tensor, weight: float) -> None:
@@ -102,8 +103,13 @@ class EmbeddingHardness(nn.Module):
 
         A row counts as often as the batch gathers it.
         """
+        items, index = self.item_rows(neg_items)
         add_l2(self.users, users, weight)
-        add_l2(self.items, neg_items, weight)
+        add_l2(items, index, weight)
+
+    def item_rows(self, neg_items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a table that has the rows of some items, and where: here all of them, by index."""
+        return self.items, neg_items
 
 
 class MLPHardness(nn.Module):

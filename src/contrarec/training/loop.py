@@ -161,10 +161,13 @@ def fit(
                 stream = state.epoch if phase == "min" else state.adversary_passes + state.part
                 before = state.losses.get(phase, 0.0) / team.size
                 total = torch.tensor(before, dtype=torch.float64).to(device)
+                # the max steps' model; that of tables alone costs nothing to ask for each time
+                once = phase == "max" and not backbone.row_sparse
                 with torch.no_grad():
-                    constant = loss.propagate(backbone) if phase == "max" else None
+                    constant = loss.propagate(backbone) if once else None
                 for batch in sampler.batches(stream, phase, state.step):
                     team.begin_step(batch.share)
+                    fetched = team.fetch(batch)
                     # a pass first: layer 0 may be computed in it
                     outputs = loss.propagate(backbone) if constant is None else constant
                     context: dict[str, Any] = {
@@ -176,10 +179,10 @@ def fit(
                         context |= shared.context(batch)
                     else:
                         context["neg_items"] = batch.items[:, 1:].contiguous()
-                    if constant is not None:
+                    if phase == "max":
                         # max step: the model is a constant, the adversary moves
                         pos, neg = batch_scores(
-                            constant, batch, cosine, storage=storage, shared=shared
+                            outputs, fetched, cosine, storage=storage, shared=shared
                         )
                         step = loss.adversary_step(pos, neg, **context)
                         value, row_kl = step.loss, step.kl
@@ -187,7 +190,7 @@ def fit(
                         # min step: the adversary is a constant, the model moves
                         pos, neg = batch_scores(
                             outputs,
-                            batch,
+                            fetched,
                             cosine,
                             sparse_grad=lazy,
                             storage=storage,
@@ -199,7 +202,7 @@ def fit(
                         loss.after_backward()
                         of_negatives = sampled and not published
                         strength = config.l2 * batch.share
-                        add_batch_l2(backbone, batch, strength, negatives=of_negatives)
+                        add_batch_l2(backbone, fetched, strength, negatives=of_negatives)
                         optimizer.step()
                         if evaluating:
                             row_kl = _row_kl(loss, neg.detach(), context)
@@ -308,7 +311,7 @@ def left_to_lazy_adam(backbone: Backbone, loss: Loss, config: TrainingConfig) ->
 @torch.no_grad()
 def model_scorer(backbone: Backbone, loss: Loss) -> Scorer:
     """Return a scorer of all items for any users, from the backbone's present vectors."""
-    return dot_scorer(*loss.final_vectors(*backbone()))
+    return dot_scorer(*loss.final_vectors(*backbone.own_vectors()))
 
 
 def evaluate_sets(

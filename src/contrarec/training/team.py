@@ -15,6 +15,7 @@ from contrarec.data.dataset import TestSet
 from contrarec.evaluation.protocol import evaluate
 from contrarec.evaluation.ranking import Scorer
 from contrarec.losses import Loss
+from contrarec.sampling import Batch
 from contrarec.training.checkpoint import Checkpoint
 
 
@@ -33,6 +34,13 @@ class Team:
 
     def begin_step(self, share: float) -> None:
         """Take note of the share of a step's rows that this worker has."""
+
+    def fetch(self, batch: Batch) -> Batch:
+        """Return a batch with its items by their places in the tables that the backbone returns.
+
+        Those are their indices, unless item tables are in shards: then rows are brought here.
+        """
+        return batch
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum over the workers."""
