@@ -44,19 +44,30 @@ Row = dict[str, Any]
 
 
 def measured() -> list[Row]:
-    """Read the record: the newest row of each shape and number of workers, in that order."""
+    """Read the record: for each shape and number of workers, in that order, one row.
+
+    It is the one with the median time (of an even number the slower of the two in the middle), with
+    `runs`, how many there are, and the `least` and the `most` seconds of them.
+    """
     if not RECORD.exists():
         return []
     texts = {"date", "commit", "machine", "cpu", "versions", "backbone", "loss"}
-    newest: dict[tuple[Any, ...], Row] = {}
+    found: dict[tuple[Any, ...], list[Row]] = {}
     with RECORD.open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
             row: Row = {
                 key: value if key in texts else float(value) if value else None
                 for key, value in line.items()
             }
-            newest[(*(row[name] for name in SHAPE), row["workers"], row["threads"])] = row
-    return [newest[key] for key in sorted(newest, key=str)]
+            key = (*(row[name] for name in SHAPE), row["workers"], row["threads"])
+            found.setdefault(key, []).append(row)
+    return [_median(found[key]) for key in sorted(found, key=str)]
+
+
+def _median(rows: list[Row]) -> Row:
+    ordered = sorted(rows, key=lambda row: row["seconds"])
+    about = {"least": ordered[0]["seconds"], "most": ordered[-1]["seconds"], "runs": len(rows)}
+    return ordered[len(rows) // 2] | about
 
 
 def shapes(rows: list[Row]) -> dict[tuple[Any, ...], list[Row]]:
@@ -89,6 +100,7 @@ def measured_table(rows: list[Row], machine: Hardware) -> str:
                 "rows a second": f"{row['rows_per_second']:,.0f}",
                 "× plain": f"{plain / row['seconds']:.2f}" if plain else "",
                 "× one": f"{one / row['seconds']:.2f}" if one and workers else "",
+                "runs: least to most s": _range(row),
                 "load before": f"{row['load']:g}",
                 "communicating": "" if share is None else f"{share:.0%}",
                 "MiB received": "" if share is None else f"{row['mib_received']:,.0f}",
@@ -132,6 +144,11 @@ def targets(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def _range(row: Row) -> str:
+    n = row.get("runs", 1)
+    return f"{n}: {row['least']:.1f} to {row['most']:.1f}" if n > 1 else "1"
+
+
 def _plain(row: Row) -> str:
     return "plain command" if row["threads"] == 1 else f"plain, {row['threads']:.0f} threads"
 
@@ -162,7 +179,8 @@ def measured_part() -> Iterator[str]:
             f"{load.users:,} users, {load.items:,} items (Zipf), dim {load.dim}, steps of "
             f"{load.batch_size:,} × {load.n_neg}, one thread a worker. {row['date'][:10]}, "
             f"{', '.join(sorted({r['commit'] for r in group}))}, {row['machine']}, "
-            f"{row['cpu']}. The load is the average of the minute before a run."
+            f"{row['cpu']}. Where there are several runs, taken at different times, the row is the "
+            "one with the median time; the load is the average of the minute before it."
         )
         yield measured_table(group, machine)
         yield targets(group)
