@@ -18,6 +18,7 @@ import pytest
 from cli.tools import command
 from contrarec import Dataset, Recommender
 from contrarec.cli import main
+from contrarec.distributed.cluster import Launch
 from contrarec.errors import BackendError, ConfigError
 from contrarec.training.metrics_log import read_log
 from workers import SETTINGS, settings_of, tastes
@@ -95,21 +96,19 @@ def whereabouts(run, rank=0):
     return json.loads((run / "state" / f"worker-{rank:05d}.json").read_text())
 
 
-def kill_once(run, rank, epochs, killed):
-    """Kill a worker as soon as its run has a few epochs."""
+def kill_once(run, rank, epochs, killed, by=signal.SIGKILL):
+    """Send a worker a signal as soon as its run has a few epochs."""
 
     def kill():
         while len(read_log(run / "metrics.jsonl")) < epochs:
             time.sleep(0.01)
         killed.append(whereabouts(run, rank)["pid"])
-        os.kill(killed[0], signal.SIGKILL)
+        os.kill(killed[0], by)
 
     threading.Thread(target=kill, daemon=True).start()
 
 
 def launch(n, **more):
-    from contrarec.distributed.cluster import Launch
-
     return Launch(workers=n, **more)
 
 
@@ -158,6 +157,41 @@ def test_a_worker_is_killed_and_the_run_ends_as_if_it_had_not_been(
         train(settings, run, launch(3, **there))
     with pytest.raises(ConfigError, match="checkpoint is of 3 workers; resume it with"):
         train(settings, run, launch(1, **there), data, resume=True)
+
+
+def test_a_worker_that_hangs_is_given_up_in_time(machines, tmp_path):
+    run, hung = tmp_path / "run", []
+    kill_once(run, 1, 3, hung, by=signal.SIGSTOP)
+    settings = settings_of("mf", "infonce", epochs=12, checkpoint_seconds=0.0)
+    started = time.monotonic()
+    result = train(settings, run, launch(2, address=machines, timeout=15.0))
+    assert time.monotonic() - started < Launch(workers=2).timeout  # what it waits if not told
+    assert len(hung) == 1
+    assert whereabouts(run, 1)["pid"] not in hung
+    alone = Recommender.from_settings(settings, device="cpu").fit(tastes())
+    assert result["epochs"] == 12
+    for name, metrics in alone.result["metrics"].items():
+        assert result["metrics"][name] == pytest.approx(metrics)
+
+
+def test_the_driver_is_killed_and_the_run_goes_on(machines, folder, tmp_path, capsys):
+    run, more = tmp_path / "run", options(epochs=60, checkpoint_seconds=0.0)
+    cluster = ["--workers", 2, "--ray-address", machines]
+    words = command("train", folder, "--out", run, *more, "--loss", "infonce", *cluster)
+    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(read_log(run / "metrics.jsonl")) < 3 and driver.poll() is None:
+        time.sleep(0.01)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    assert not (run / "result.json").exists()
+    first = read_log(run / "metrics.jsonl")[0]
+    result = ask(capsys, "train", folder, "--out", run, "--resume", *cluster)
+    log = read_log(run / "metrics.jsonl")
+    assert log[0] == first  # to the millisecond: it did not start over
+    assert [line["epoch"] for line in log] == list(range(1, 61))
+    alone = Recommender.from_settings(Recommender.load(run).settings, device="cpu")
+    for name, metrics in alone.fit(Dataset.load(folder)).result["metrics"].items():
+        assert result["metrics"][name] == pytest.approx(metrics)
 
 
 def test_a_diverged_run_is_not_started_again(machines, tmp_path):
