@@ -29,7 +29,8 @@ def sampled_scores(
     """Score each user of a batch against its own row of items.
 
     `out[b, n] = ⟨user_vectors[users[b]], item_vectors[items[b, n]]⟩`, of unit vectors if `cosine`.
-    Differentiable in both tables; extra memory beside the gradients is O(B·N), never O(B·N·dim).
+    Differentiable in both tables; extra memory beside the gradients is O(B·N), and a number an
+    item with `cosine` on a CPU, never O(B·N·dim).
 
     Args:
         user_vectors: `[U, dim]`, floating point.
