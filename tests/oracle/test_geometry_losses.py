@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from contrarec.losses import MAWU, UCTRL, DirectAU, DirectAUConfig, History, MAWUConfig, UCTRLConfig
-from contrarec.losses.functional import alignment, margin_alignment, uniformity
+from contrarec.losses.functional import alignment, geometry, margin_alignment, uniformity
 
 N_USERS, N_ITEMS, DIM, B = 5, 6, 3, 7
 
@@ -49,12 +49,24 @@ def gathered(rows):
     return U[rows["users"]].tolist(), V[rows["pos_items"]].tolist()
 
 
+@pytest.mark.parametrize("rows", [1, 3, 128])
 @pytest.mark.parametrize("t", [2.0, 0.5])
 @pytest.mark.parametrize("n", [2, 3, 8])
-def test_uniformity(n, t):
+def test_uniformity(n, t, rows, monkeypatch):
+    monkeypatch.setattr(geometry, "_ROWS", rows)
     x = torch.randn(n, DIM, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
     assert uniformity(x, t=t).item() == pytest.approx(naive_uniformity(x.tolist(), t), rel=1e-12)
     torch.autograd.gradcheck(lambda x: uniformity(x, t=t), x.requires_grad_())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 128])
+def test_a_narrow_potential_underflows_nowhere(rows, monkeypatch):
+    monkeypatch.setattr(geometry, "_ROWS", rows)
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], requires_grad=True)
+    value = uniformity(x, t=1000.0)  # e^−2000 for the four nearest pairs of six
+    value.backward()
+    assert value.item() == pytest.approx(-2000 + math.log(4 / 6), rel=1e-6)
+    assert x.grad.isfinite().all()
 
 
 def test_uniformity_of_few_by_hand():

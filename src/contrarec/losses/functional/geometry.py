@@ -4,13 +4,16 @@ No negatives: the other rows of a batch are what a vector is kept away from.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from contrarec.errors import ConfigError
 
 _NEARLY_ONE = 1 - 1e-7  # arccos has no derivative at 1
+_ROWS = 128  # of the matrix of all pairs, in the cache at a time
 
 
 def alignment(pos: torch.Tensor) -> torch.Tensor:
@@ -78,7 +81,8 @@ def uniformity(vectors: torch.Tensor, *, t: float = 2.0) -> torch.Tensor:
     """How unevenly directions are spread: log of the mean Gaussian potential of all pairs.
 
     `log mean_{a≠b} e^{−t‖x_a − x_b‖²}` of unit vectors, by `‖x_a − x_b‖² = 2 − 2⟨x_a, x_b⟩` and
-    log-sum-exp: one `[B, B]` matrix in each direction, nothing larger.
+    log-sum-exp. Each pair is looked at once, value and gradient together, some rows at a time:
+    nothing of size `[B, B]` is held.
 
     Args:
         vectors: `[B, dim]`, of any length: their directions count. Repeated rows are pairs, too.
@@ -106,7 +110,37 @@ def uniformity(vectors: torch.Tensor, *, t: float = 2.0) -> torch.Tensor:
     n = len(vectors)
     if n < 2:
         return vectors.new_zeros(())
-    x = F.normalize(vectors)
-    # −t(2 − 2⟨x_a, x_b⟩) in one go; the diagonal are no pairs
-    logits = torch.addmm(x.new_full((), -2 * t), x, x.T, alpha=2 * t)  # [B, B]
-    return logits.fill_diagonal_(-math.inf).logsumexp((0, 1)) - math.log(n * (n - 1))
+    total: torch.Tensor = _LogPotential.apply(F.normalize(vectors), t)  # type: ignore[no-untyped-call]
+    return total - math.log(n * (n - 1) / 2)
+
+
+class _LogPotential(torch.autograd.Function):
+    """`log Σ_{a<b} e^{−2t(1 − ⟨x_a, x_b⟩)}` of unit rows, whose gradient is made on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, t: float) -> torch.Tensor:
+        top = x.new_tensor(-math.inf)  # the largest exponent so far, out of every sum
+        total = torch.zeros_like(top)
+        slope = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(x), _ROWS):
+            own, rest = x[start : start + _ROWS], x[start:]
+            pairs = torch.addmm(x.new_full((), -2 * t), own, rest.T, alpha=2 * t)
+            seen = torch.ones(len(own), len(own), dtype=torch.bool, device=x.device).tril()
+            pairs[:, : len(own)].masked_fill_(seen, -math.inf)
+            highest = torch.maximum(top, pairs.amax())
+            fade = torch.exp(top - highest)
+            pairs = pairs.sub_(highest).exp_()
+            top, total = highest, total * fade + pairs.sum()
+            if slope is not None:
+                slope *= fade
+                slope[start:].addmm_(pairs.T, own)
+                slope[start : start + _ROWS].addmm_(pairs, rest)
+        if slope is not None:
+            ctx.save_for_backward(slope.mul_(2 * t / total))
+        return total.log() + top
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None
