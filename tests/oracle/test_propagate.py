@@ -112,6 +112,18 @@ def test_rows_of_any_length_and_width(dim, dtype, tolerance):
         torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
 
 
+def test_tables_beyond_the_caches():
+    rng = np.random.default_rng(5)
+    n_users, n_items, dim = 5_000, 36_000, 64  # the items take 9 MB: their rows are asked for ahead
+    pairs = np.unique(rng.integers(0, n_users * n_items, 30_000))
+    indptr = np.searchsorted(pairs, np.arange(n_users + 1) * n_items)
+    graph = bipartite_graph(indptr, (pairs % n_items).astype(np.int32), n_items)
+    U, V = torch.randn(n_users, dim), torch.randn(n_items, dim)
+    got, want = (propagate(graph, U, V, 3, backend=name) for name in ("numba", "reference"))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_tables_and_gradients_may_be_views():
     _, graph, U, V = make(13, 7, 0.3, 6, torch.float64)
     u, v = U.detach().T.contiguous().T, V.detach().repeat_interleave(2, 0)[::2]
