@@ -94,7 +94,7 @@ def method_lines(comparison: Json, preset: Json, test: str, backbone: str) -> li
             line[f"Δ {metric}"] = "the best" if contrast is None else _difference(contrast)
         valid = found.get("tuned", {}).get("valid")
         line["valid"] = "" if valid is None else format_mean(valid, None)
-        line["settings"] = _settings(found)
+        line["settings"] = _settings(found, comparison["overrides"])
         lines.append(line)
     return lines
 
@@ -172,12 +172,12 @@ def _difference(contrast: Json) -> str:
     return f"{text} {'p < .001' if p < 0.001 else f'p {p:.3f}'.replace('0.', '.', 1)}"
 
 
-def _settings(row: Json) -> str:
+def _settings(row: Json, of_all: Json) -> str:
     values = {
         key: value
         for part in ("loss", "training", "backbone")
         for key, value in row.get(part, {}).items()
-        if key not in ("epochs", "batch_size")
+        if key not in of_all
     }
     return ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
