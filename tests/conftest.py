@@ -17,7 +17,6 @@ if not torch.cuda.is_available():
 
 from contrarec.kernels.dispatch import set_threads
 from postgres import pgvector_uri, postgres_uri  # noqa: F401 (fixtures)
-from scheduling import pytest_xdist_make_scheduler  # noqa: F401 (hook)
 from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 
 ROOT = Path(__file__).resolve().parents[1]

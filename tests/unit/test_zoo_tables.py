@@ -24,9 +24,10 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def preset(*methods: str, **more: Any) -> dict[str, Any]:
     tuned = {"valid": 0.3, "trials": 8, "pruned": 2, "seconds": 1800.0}
     rows = [
-        {"for_loss": name, "for_backbone": "mf", "tuned": tuned, "loss": {"tau": 0.12345}}
+        {"for_loss": name, "for_backbone": "mf", "tuned": tuned, "loss": {"tau": 0.12345},
+         "training": {"epochs": 30}}
         for name in methods
-    ]
+    ]  # fmt: skip
     about = {"monitor": "recall@20", "versions": {"torch": "2"}}
     one = {"source": f"tune {methods[0]}", "backbones": ["mf"], "tuned": about, "row": rows}
     return one | more
@@ -64,7 +65,8 @@ def comparison() -> dict[str, Any]:
     ]  # fmt: skip
     leaders = [p | {"best": "advinfonce", "methods": ["advinfonce", "advinfonce-closed"]}
                for p in places]  # fmt: skip
-    return {"rows": rows, "leaders": leaders, "contrasts": contrasts, "users": {"ood": 237}}
+    return {"overrides": {"epochs": 30}, "rows": rows, "leaders": leaders, "contrasts": contrasts,
+            "users": {"ood": 237}}  # fmt: skip
 
 
 def test_the_best_stands_first_and_who_is_not_beaten_is_bold(zoo: ModuleType) -> None:
