@@ -64,7 +64,7 @@ def draw(seed, scale=1.0):
 @quick
 @given(SEEDS)
 def test_bc_without_margin_is_infonce_and_grows_with_it(seed):
-    pos, neg = draw(seed)
+    pos, neg = draw(seed, scale=0.9)  # no angle reaches π, where a margin adds nothing more
     zero = torch.zeros(B, dtype=torch.float64)
     plain = infonce(pos, neg, tau=0.2)
     torch.testing.assert_close(functional.bc(pos, neg, margin=zero, tau=0.2), plain)
