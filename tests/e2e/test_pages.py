@@ -37,6 +37,7 @@ NOT_RUN = MappingProxyType(
         "contrarec compare /shared/": "three machines; test_ray has three that are one",
         "contrarec tune DATA ": "starts Ray; test_ray does it",
         "contrarec tune coat ": "hours on real data, which may be absent",
+        "contrarec tune yahoo-r3 ": "hours on real data, which may be absent",
         "contrarec recommend RUN ": "starts Ray; test_ray does it",
         "contrarec recommend /shared/": "three machines; test_ray has three that are one",
         "contrarec evaluate RUN ": "starts Ray; test_ray does it",
