@@ -8,8 +8,7 @@ preset that it used, from one or more searches.
     python docs/results/make_zoo.py
 
 `--join`, given several times for one name, puts the rows of searches on the same data into one
-preset. `--check` writes nothing and
-fails if the page is not what the files say.
+preset. `--check` writes nothing and fails if the page is not what the files say.
 """
 
 import argparse

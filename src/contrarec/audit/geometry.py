@@ -16,7 +16,7 @@ from contrarec.losses.functional import alignment, uniformity
 MAX_PAIRS = 1 << 16
 """Training pairs that the alignment is measured on."""
 MAX_ROWS = 2048
-"""Users, and items, that the uniformity is measured on: the square of it is held in memory."""
+"""Users, and items, that the uniformity is measured on: the time grows with the square."""
 MAX_POINTS = 2000
 """Items in the plane."""
 

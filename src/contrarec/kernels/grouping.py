@@ -54,7 +54,7 @@ def group_rows(keys: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]
     """Group positions by key with a stable counting sort, a group for every possible key.
 
     Args:
-        keys: `[P]`, integers in `[0, n_groups)`.
+        keys: `[P]`, integers in `[0, n_groups)`; P below 2^31.
         n_groups: number of groups.
 
     Returns:
