@@ -90,6 +90,20 @@ class TestRun:
             assert row["mean"] == group["metrics"][row["metric"]]
             assert [row["low"], row["high"]] == group["intervals"][row["metric"]]
 
+    def test_a_run_of_a_comparison_shows_the_sets_that_its_training_did_not_look_at(
+        self, contrarec: Call, compared: Path, tmp_path: Path
+    ) -> None:
+        run = compared / "mf-infonce-0"
+        assert set(runs.read_result(run)["metrics"]) == {"valid"}
+        contrarec("report", run, "--out", tmp_path / "r.html")
+        measured = json.loads(contrarec("evaluate", run, "--json").out)["sets"]
+        shown = payloads(tmp_path / "r.html")[0]["rows"]
+        assert {row["set"] for row in shown} == set(measured) > {"valid"}
+        for row in shown:
+            assert row["mean"] == measured[row["set"]]["metrics"][row["metric"]]
+        text = (tmp_path / "r.html").read_text(encoding="utf-8")
+        assert re.search(r"ood: recall@\d+ is ", text)
+
     def test_the_course_is_that_of_the_log(self, run: Path) -> None:
         page, log = run_page(run, {}), read_log(run / "metrics.jsonl")
         course = charts(page)["Metrics per epoch"]

@@ -22,6 +22,7 @@ from contrarec.data.dataset import Dataset
 from contrarec.errors import ConfigError, DataError
 from contrarec.recommender import Recommender
 from contrarec.training.loop import Hooks
+from contrarec.training.metrics_log import read_log
 
 FAST = {"epochs": 3, "eval_every": 1, "batch_size": 64, "dim": 8, "n_neg": 4}
 
@@ -69,6 +70,13 @@ def test_every_run_has_a_folder_and_its_own_means(
             expected = run.evaluate(data, bootstrap=0)["ood"].metrics()
             assert {metric: row.values["ood"][metric][number] for metric in expected} == expected
             assert run.settings.seed == seed
+
+
+def test_training_does_not_look_at_the_test_sets(done: tuple[Path, Comparison]) -> None:
+    for run in done[0].iterdir():
+        lines = [line for line in read_log(run / "metrics.jsonl") if "metrics" in line]
+        assert lines
+        assert all(set(line["metrics"]) == {"valid"} for line in lines)
 
 
 def test_finished_runs_are_neither_trained_nor_evaluated_again(

@@ -6,7 +6,6 @@ was stopped goes on.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +130,7 @@ def audit_log(
     plan = make_plan(data, config, kind, int(headline[0].partition("@")[2]))
     if data is not given:
         data = keep_split(data, Path(out) / DATA_FOLDER)
-    for _ in train_jobs(jobs, replace(data, tests={}), device=device, watch=watch):
+    for _ in train_jobs(jobs, data, device=device, watch=watch):
         pass
     settings = {
         "methods": list(dict.fromkeys(job.method for job in jobs)),

@@ -8,7 +8,7 @@ of other data is refused before anything is trained.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ def train_jobs(
 
     Args:
         jobs: the runs, as `plan_jobs` made them.
-        data: what they are trained on; without test sets, none is evaluated along the way.
+        data: what they are trained on; its test sets are not looked at.
         device: `auto`, `cpu` or `cuda`.
         watch: surrounds each run; the hooks it gives go to its training.
 
@@ -211,6 +211,7 @@ def train_jobs(
         ConfigError: training failed; the message names the folder.
         KeyboardInterrupt: training was interrupted; it was saved, and the same call goes on.
     """
+    data = replace(data, tests={})  # they are measured once, when a run is through
     for job in jobs:
         with watch(job) if watch else nullcontext() as hooks:
             if not job.finished:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _train(
     data: Any = pickle.loads(stored)
     recommender = Recommender.from_settings(Settings.from_toml(settings), device=device)
     try:
-        recommender.fit(data, out=folder, resume=True)
+        recommender.fit(replace(data, tests={}), out=folder, resume=True)
     except ConfigError as error:
         raise ConfigError(f"{folder}: {error}") from error
     if not runs.is_finished(folder):

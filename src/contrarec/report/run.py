@@ -40,6 +40,12 @@ class _Run:
         return self.settings.training.monitor
 
     @property
+    def metrics(self) -> dict[str, Mapping[str, float]]:
+        """Set → metric → mean: of the evaluations, and of sets without one, of training."""
+        found = {name: evaluation.metrics() for name, evaluation in self.evaluations.items()}
+        return {**self.result["metrics"], **found}
+
+    @property
     def headline(self) -> tuple[str, ...]:
         """The metric that picks the best epoch and those beside it, at the same cutoff."""
         cutoff = self.monitor.partition("@")[2]
@@ -92,10 +98,9 @@ def _method(settings: Settings) -> str:
 
 
 def _summary(run: _Run) -> Iterator[str]:
-    for test, metrics in run.result["metrics"].items():
+    for test, metrics in run.metrics.items():
         found = run.evaluations.get(test)
-        value = found.metrics()[run.monitor] if found else metrics[run.monitor]
-        text = f"{test}: {run.monitor} is {decimal(value)}"
+        text = f"{test}: {run.monitor} is {decimal(metrics[run.monitor])}"
         if found and run.monitor in found.intervals:
             low, high = found.intervals[run.monitor]
             text += (
@@ -134,9 +139,9 @@ def _popularity_sentence(test: str, found: Evaluation, metric: str) -> Iterator[
 def _quality(run: _Run) -> Iterator[Section]:
     columns = ["set", "metric", "mean", "95 % from", "to", "users"]
     rows, points = list[list[Any]](), list[dict[str, Any]]()
-    for test, metrics in run.result["metrics"].items():
+    for test, metrics in run.metrics.items():
         found = run.evaluations.get(test)
-        for metric, value in (found.metrics() if found else metrics).items():
+        for metric, value in metrics.items():
             low, high = found.intervals.get(metric, (None, None)) if found else (None, None)
             rows.append([test, metric, value, low, high, len(found.users) if found else None])
             points.append({"set": test, "metric": metric, "mean": value, "low": low, "high": high})
