@@ -44,14 +44,14 @@ def start(cluster, machine):
 
 
 @pytest.fixture(scope="module")
-def machines():
-    """The address of a cluster of three machines with a CPU each, all of them this one."""
+def address():
+    """Of a cluster of three machines with a CPU each, all of them this one."""
     from contrarec.distributed.cluster import load_ray
 
     # a folder with a short name, since sockets lie in it
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as home:
         patch.setenv("HOME", home)  # Ray writes a token there
-        load_ray(local=True, train=True)
+        ray = load_ray(local=True, train=True)
         from ray.cluster_utils import Cluster
 
         machine = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "temp_dir": home}
@@ -60,7 +60,18 @@ def machines():
         for _ in range(3):
             start(cluster, machine)
         yield cluster.address
+        ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.fixture
+def machines(address):
+    """That address, in a process that has joined already: its workers need not start each time."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    return address
 
 
 @pytest.fixture(scope="module")
@@ -200,13 +211,16 @@ def test_a_diverged_run_is_not_started_again(machines, tmp_path):
         train(settings, tmp_path / "run", launch(1, address=machines))
 
 
-def test_too_many_workers_are_refused_at_once(machines, tmp_path):
+def test_too_many_workers_are_refused_at_once(address, tmp_path):
+    import ray
+
+    ray.shutdown()  # they are refused by a process that has not joined
     settings = settings_of("mf", "infonce")
     for how, says in (
         (launch(9999), "9999 workers need 9999 CPUs .1 each., and this machine has"),
-        (launch(4, address=machines), r"4 workers need 4 CPUs .1 each., and 127\S+ has 3"),
-        (launch(1, address=machines, threads=2), "2 CPUs .2 each.*3 .1 on one machine at most"),
-        (launch(1, address=machines, device="cuda"), "1 workers need 1 GPUs .1 each.* has 0"),
+        (launch(4, address=address), r"4 workers need 4 CPUs .1 each., and 127\S+ has 3"),
+        (launch(1, address=address, threads=2), "2 CPUs .2 each.*3 .1 on one machine at most"),
+        (launch(1, address=address, device="cuda"), "1 workers need 1 GPUs .1 each.* has 0"),
     ):
         with pytest.raises(BackendError, match=says):
             train(settings, tmp_path / "run", how)
