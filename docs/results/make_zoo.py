@@ -117,15 +117,17 @@ def section(name: str, comparison: Json, preset: Json) -> str:
     """Return everything about one comparison."""
     named = [row["backbone"] for row in comparison["rows"] if row["backbone"] != "none"]
     budget = sorted({row["tuned"]["trials"] for row in preset["row"] if row["tuned"]["trials"] > 1})
+    single = any(row["tuned"]["trials"] == 1 for row in preset["row"])
     pruned = sum(row["tuned"]["pruned"] for row in preset["row"])
     hours = sum(row["tuned"]["seconds"] for row in preset["row"]) / 3600
     versions = ", ".join(f"{key} {value}" for key, value in preset["tuned"]["versions"].items())
     parts = [
         f"## {name}",
         f"```\n{preset['source']}\n{command(comparison)}\n```",
-        f"{len(preset['row'])} searches of {' or '.join(map(str, budget))} trials (one where there "
-        f"is nothing to search), {pruned} trials given up early, {hours:.1f} hours of training in "
-        f"all; {len(comparison['seeds'])} seeds. {versions}.",
+        f"{len(preset['row'])} searches of {' or '.join(map(str, budget))} trials"
+        f"{' (one where there is nothing to search)' if single else ''}, {pruned} trials given up "
+        f"early, {hours:.1f} hours of training in all; {len(comparison['seeds'])} seeds. "
+        f"{versions}.",
         "\n".join(verdicts(comparison)),
     ]
     for test, n_users in comparison["users"].items():
