@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,13 @@ from contrarec.data.features import ItemFeatures, read_features
 from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError, unknown
-from contrarec.evaluation.protocol import Evaluation, Rank, evaluate
+from contrarec.evaluation.protocol import (
+    Evaluation,
+    Rank,
+    evaluate,
+    rank_here,
+    ranked_once,
+)
 from contrarec.evaluation.ranking import top_k
 from contrarec.fitted import FittedModel, log_fit
 from contrarec.frames import ids_of, native_frame
@@ -203,17 +210,18 @@ class Recommender:
         """
         model = self._trained()
         scorer = model.scorer()
-        sets = [data.valid] if data.valid else []
-        sets += data.tests.values()
+        known, n_items = (model.history.users, model.history.items), model.history.n_items
+        sets = [align(test, *known) for test in data.held_out]
+        rank = ranked_once(sets, rank or partial(rank_here, n_items=n_items))
         return {
             test.name: evaluate(
                 scorer,
-                align(test, model.history.users, model.history.items),
+                test,
                 ks=ks or self.settings.training.ks,
                 bootstrap=bootstrap,
                 groups=True,
                 item_counts=model.history.item_counts,
-                n_items=model.history.n_items,
+                n_items=n_items,
                 rng=self.settings.seed,
                 rank=rank,
             )

@@ -11,7 +11,7 @@ from contrarec.data.interactions import Interactions
 from contrarec.data.vocabulary import Vocabulary
 from contrarec.errors import ConfigError, DataError
 from contrarec.evaluation.metrics import METRICS
-from contrarec.evaluation.protocol import evaluate, popularity_groups
+from contrarec.evaluation.protocol import evaluate, popularity_groups, rank_here, ranked_once
 
 LOG2_3 = 1.584962500721156
 
@@ -189,6 +189,39 @@ def test_block_size_and_backend_change_nothing():
         for backend in ("auto", "reference")
     ]
     assert all(result == results[0] for result in results)
+
+
+class Counted:
+    """Scores, and for whom."""
+
+    def __init__(self):
+        self.users = []
+
+    def __call__(self, users):
+        self.users += users.tolist()
+        return scorer(users)
+
+
+@pytest.mark.parametrize(
+    ("second", "scored"),
+    [
+        ({"mask": MASK}, [0, 1, 2, 3]),  # users 0, 1 and 3 of the first, 1 and 2 of the second
+        ({"mask": {**MASK, 1: [4]}}, [0, 1, 3, 1, 2]),
+        ({"mask": {**MASK, 1: [5, 3]}}, [0, 1, 3, 1, 2]),
+        ({"mask": None}, [0, 1, 3, 1, 2]),
+        ({"mask": MASK, "candidates": np.array([0, 2, 4], np.int32)}, [0, 1, 3, 1, 2]),
+    ],
+)
+def test_a_user_is_ranked_once_for_all_sets_that_leave_out_the_same(second, scored):
+    tests = [make_test(), make_test({1: [2], 2: [0, 5]}, **second)]
+    counted, ks = Counted(), (1, 3)
+    rank = ranked_once(tests, rank_here)
+    for test in tests:
+        found, alone = evaluate(counted, test, ks, rank=rank), evaluate(scorer, test, ks)
+        assert found.lists.tolist() == alone.lists.tolist()
+        assert found.users.tolist() == alone.users.tolist()
+        assert found.metrics() == alone.metrics()
+    assert counted.users == scored
 
 
 def test_refusals():

@@ -60,7 +60,8 @@ def measure(
         if meta["key"] == key:
             kept = {place: tensors["/".join(place)].numpy() for place in places}
             return Measured(result, meta["means"], kept)
-    evaluations = Recommender.load(folder, device=device).evaluate(data, ks=ks, bootstrap=0)
+    tests = replace(data, valid=None)
+    evaluations = Recommender.load(folder, device=device).evaluate(tests, ks=ks, bootstrap=0)
     means = {name: evaluations[name].metrics() for name in data.tests}
     per_user = {(name, metric): evaluations[name].per_user[metric] for name, metric in places}
     tensors = {"/".join(place): torch.from_numpy(values) for place, values in per_user.items()}

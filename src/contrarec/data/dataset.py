@@ -99,10 +99,14 @@ class Dataset:
         return len(self.items)
 
     @property
+    def held_out(self) -> list[TestSet]:
+        """The validation set, if there is one, and each test set."""
+        return ([self.valid] if self.valid else []) + list(self.tests.values())
+
+    @property
     def parts(self) -> dict[str, Interactions]:
         """The interactions of `train`, `valid` (if any) and each test set, by name."""
-        held_out = ([self.valid] if self.valid else []) + list(self.tests.values())
-        return {"train": self.train} | {part.name: part.truth for part in held_out}
+        return {"train": self.train} | {part.name: part.truth for part in self.held_out}
 
     @property
     def notes(self) -> tuple[str, ...]:

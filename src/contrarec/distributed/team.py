@@ -20,7 +20,7 @@ from contrarec.distributed.sharded import ShardedHardness, ShardedMF
 from contrarec.distributed.torchrec_tables import shard_rows
 from contrarec.errors import DataError
 from contrarec.evaluation.metrics import METRICS
-from contrarec.evaluation.protocol import evaluate
+from contrarec.evaluation.protocol import Rank, evaluate, rank_here, ranked_once
 from contrarec.evaluation.ranking import DotScorer, Scorer
 from contrarec.losses import EmbeddingHardness, Loss
 from contrarec.optimizers import LazyAdam
@@ -134,16 +134,23 @@ class Workers(Team):
             self._looked, self._stopping = now, self._stop.exists()
         return self._stopping
 
-    def metrics(self, scorer: Scorer, test: TestSet, ks: Sequence[int]) -> dict[str, float]:
-        """Return the means over the users of all workers."""
+    def metrics(
+        self, scorer: Scorer, tests: Sequence[TestSet], ks: Sequence[int]
+    ) -> dict[str, dict[str, float]]:
+        """Return by set the means over the users of all workers."""
+        rank = self._rank_shards if self._backbone else ranked_once(tests, rank_here)
+        return {test.name: self._means(scorer, test, ks, rank) for test in tests}
+
+    def _means(
+        self, scorer: Scorer, test: TestSet, ks: Sequence[int], rank: Rank
+    ) -> dict[str, float]:
         names = [f"{kind}@{k}" for k in ks for kind in METRICS]
         sums = np.zeros(1 + len(names))
-        rank = self._rank_shards if self._backbone else None
         if test.truth.nnz:
             found = evaluate(scorer, test, ks=ks, rank=rank)
             sums[0] = len(found.users)
             sums[1:] = [found.per_user[name].sum() for name in names]
-        elif rank:  # the other workers wait for this one's shard
+        elif self._backbone:  # the other workers wait for this one's shard
             rank(scorer, test, np.empty(0, np.int64), 1)
         n_users, *totals = self.total(torch.from_numpy(sums).to(self._device)).tolist()
         if not n_users:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,13 +176,8 @@ def evaluate(
     users = np.flatnonzero(n_truth)
     if not len(users):
         raise DataError(f"test set `{test.name}` must have a user with a positive, got none.")
-    if rank:
-        items = rank(scorer, test, users, max(ks))
-    else:
-        items, _ = top_k(
-            scorer, users, max(ks), n_items=n_items, mask=test.mask, candidates=test.candidates,
-            block_size=block_size, backend=backend,
-        )  # fmt: skip
+    rank = rank or partial(rank_here, n_items=n_items, block_size=block_size, backend=backend)
+    items = rank(scorer, test, users, max(ks))
     hits = in_rows(items, users, (truth.indptr, truth.indices), backend=backend)
     reachable = _reachable(test, n_items)
     per_user = _measure(hits, n_truth[users], ks, metrics)
@@ -209,6 +205,67 @@ def evaluate(
         bootstrap=bootstrap,
         definitions={kind: DEFINITIONS[kind] for kind in kinds} | POLICIES,
     )
+
+
+def rank_here(
+    scorer: Scorer,
+    test: "TestSet",
+    users: NDArray[np.int64],
+    k: int,
+    *,
+    n_items: int | None = None,
+    block_size: int | None = None,
+    backend: Backend = "auto",
+) -> NDArray[np.int32]:
+    """Rank for a test set in this process, by `ranking.top_k`, which says what is asked."""
+    n_items = test.truth.n_items if n_items is None else n_items
+    items, _ = top_k(
+        scorer, users, k, n_items=n_items, mask=test.mask, candidates=test.candidates,
+        block_size=block_size, backend=backend,
+    )  # fmt: skip
+    return items
+
+
+def ranked_once(tests: Sequence["TestSet"], rank: Rank) -> Rank:
+    """Rank a user once for all test sets that mask the same and have the same candidates.
+
+    Args:
+        tests: all that will be evaluated with one scorer and the same cutoffs.
+        rank: called with a set for the users of all sets like it.
+
+    Returns:
+        What ranks for each of `tests`; it keeps the lists.
+    """
+    kinds: list[list[TestSet]] = []
+    for test in tests:
+        like = next((kind for kind in kinds if _same_ranking(kind[0], test)), None)
+        kinds.append([test]) if like is None else like.append(test)
+    kept: dict[int, tuple[NDArray[np.int64], NDArray[np.int32]]] = {}
+
+    def once(
+        scorer: Scorer, test: "TestSet", users: NDArray[np.int64], k: int
+    ) -> NDArray[np.int32]:
+        place = next(n for n, kind in enumerate(kinds) if any(test is one for one in kind))
+        if place not in kept:
+            counts = np.sum([np.diff(one.truth.indptr) for one in kinds[place]], axis=0)
+            everyone = np.flatnonzero(counts)
+            kept[place] = everyone, rank(scorer, test, everyone, k)
+        everyone, lists = kept[place]
+        return lists[np.searchsorted(everyone, users)]
+
+    return once
+
+
+def _same_ranking(one: "TestSet", other: "TestSet") -> bool:
+    return one.truth.n_users == other.truth.n_users and all(
+        a is b or (a is not None and b is not None and np.array_equal(a, b))
+        for a, b in zip(_left_out(one), _left_out(other), strict=True)
+    )
+
+
+def _left_out(test: "TestSet") -> tuple[NDArray[Any] | None, ...]:
+    mask = test.mask
+    return (*((None, None) if mask is None else (mask.indptr, mask.indices)), test.candidates)
 
 
 def popularity_groups(item_counts: NDArray[np.integer]) -> NDArray[np.int8]:

@@ -147,8 +147,8 @@ def _quality(run: _Run) -> Iterator[Section]:
             points.append({"set": test, "metric": metric, "mean": value, "low": low, "high": high})
     if not points:
         return
-    metrics = list(dict.fromkeys(point["metric"] for point in points))
-    spec = choice("metric", metrics, run.monitor, "Metric") | with_interval(
+    kinds = list(dict.fromkeys(point["metric"] for point in points))
+    spec = choice("metric", kinds, run.monitor, "Metric") | with_interval(
         number("mean", "mean over users, 95 % interval", zero=True),
         name("set"),
         tooltip=tooltip(set="set", metric="metric", mean="mean", low="95 % from", high="to"),
@@ -182,8 +182,8 @@ def _popularity(run: _Run) -> Iterator[Section]:
             ]  # fmt: skip
     if not points:
         return
-    metrics = list(dict.fromkeys(point["metric"] for point in points))
-    spec = choice("metric", metrics, run.monitor, "Metric") | with_interval(
+    kinds = list(dict.fromkeys(point["metric"] for point in points))
+    spec = choice("metric", kinds, run.monitor, "Metric") | with_interval(
         number("mean", "mean over users, 95 % interval", zero=True),
         name("group"),
         name("set", "set"),

@@ -318,10 +318,7 @@ def evaluate_sets(
     scorer: Scorer, data: Dataset, ks: tuple[int, ...], team: Team | None = None
 ) -> Metrics:
     """Return the metrics of the validation set and every test set, by name."""
-    team = team or Team()
-    sets = [data.valid] if data.valid else []
-    sets += data.tests.values()
-    return {test.name: team.metrics(scorer, test, ks) for test in sets}
+    return (team or Team()).metrics(scorer, data.held_out, ks)
 
 
 def _plan(loss: Loss, state: State) -> tuple[Phase, ...]:

@@ -12,7 +12,7 @@ import torch
 from contrarec.backbones import Backbone
 from contrarec.data.blocks import Block
 from contrarec.data.dataset import TestSet
-from contrarec.evaluation.protocol import evaluate
+from contrarec.evaluation.protocol import evaluate, rank_here, ranked_once
 from contrarec.evaluation.ranking import Scorer
 from contrarec.losses import Loss
 from contrarec.sampling import Batch
@@ -58,9 +58,12 @@ class Team:
         """Return whether this worker has been asked to stop, other than by Ctrl-C."""
         return False
 
-    def metrics(self, scorer: Scorer, test: TestSet, ks: Sequence[int]) -> dict[str, float]:
-        """Return the means over the users of all workers."""
-        return evaluate(scorer, test, ks=ks).metrics()
+    def metrics(
+        self, scorer: Scorer, tests: Sequence[TestSet], ks: Sequence[int]
+    ) -> dict[str, dict[str, float]]:
+        """Return by set the means over the users of all workers."""
+        rank = ranked_once(tests, rank_here)
+        return {test.name: evaluate(scorer, test, ks=ks, rank=rank).metrics() for test in tests}
 
     def checkpoint(
         self,
