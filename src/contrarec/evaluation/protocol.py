@@ -238,8 +238,10 @@ def ranked_once(tests: Sequence["TestSet"], rank: Rank) -> Rank:
     """
     kinds: list[list[TestSet]] = []
     for test in tests:
-        like = next((kind for kind in kinds if _same_ranking(kind[0], test)), None)
-        kinds.append([test]) if like is None else like.append(test)
+        alike = next((kind for kind in kinds if _same_ranking(kind[0], test)), None)
+        if alike is None:
+            kinds.append(alike := [])
+        alike.append(test)
     kept: dict[int, tuple[NDArray[np.int64], NDArray[np.int32]]] = {}
 
     def once(
