@@ -4,7 +4,7 @@ They come from the files of `docs/results/zoo/`: `NAME.json` from a comparison, 
 preset that it used, from one or more searches.
 
     python docs/results/make_zoo.py --join coat=runs/tuned/preset.toml
-    python docs/results/make_zoo.py --add coat=runs/compare-coat/comparison.json
+    python docs/results/make_zoo.py --add coat=runs/compare-coat/comparison.json  # beside its runs
     python docs/results/make_zoo.py
 
 `--join`, given several times for one name, puts the rows of searches on the same data into one
@@ -20,6 +20,7 @@ from typing import Any
 
 from make_tables import command, page  # the script beside this one
 
+from contrarec.audit.ablation import kept_kl
 from contrarec.comparison.layout import format_difference, format_mean, markdown_table
 from contrarec.config import dumps_toml
 from contrarec.files import write_text
@@ -60,7 +61,7 @@ def joined(presets: Sequence[Json]) -> Json:
 def trimmed(comparison: Json) -> Json:
     """Keep what the tables need: two metrics, and the contrasts to the best."""
     rows = [
-        {key: row[key] for key in ("backbone", "method", "seconds_per_epoch", "runs")}
+        {key: row[key] for key in ("backbone", "method", "seconds_per_epoch", "runs", "kl")}
         | {
             "metrics": {
                 test: {name: metrics[name] for name in METRICS}
@@ -72,6 +73,15 @@ def trimmed(comparison: Json) -> Json:
     best = {_place(found): found["best"] for found in comparison["leaders"]}
     contrasts = [c for c in comparison["contrasts"] if best.get(_place(c)) == c["against"]]
     return comparison | {"rows": rows, "contrasts": contrasts}
+
+
+def with_kl(comparison: Json, folder: Path) -> Json:
+    """Add to each row how far the weights of its negatives are from uniform, from the runs."""
+    rows = []
+    for row in comparison["rows"]:
+        names = [f"{row['backbone']}-{row['method']}-{seed}" for seed in comparison["seeds"]]
+        rows.append(row | {"kl": kept_kl([folder / name for name in names])})
+    return comparison | {"rows": rows}
 
 
 def method_lines(comparison: Json, preset: Json, test: str, backbone: str) -> list[dict[str, str]]:
@@ -113,6 +123,22 @@ def verdicts(comparison: Json) -> Iterator[str]:
         )
 
 
+def spreads(comparison: Json) -> Iterator[str]:
+    """Say how far each form of AdvInfoNCE weighs its negatives from alike."""
+    for backbone in dict.fromkeys(row["backbone"] for row in comparison["rows"]):
+        found = [
+            f"`{row['method']}` {row['kl']:.1e}"
+            for row in comparison["rows"]
+            if row["backbone"] == backbone and row["method"] in OURS
+        ]
+        if found:
+            yield (
+                f"- Weights of the negatives, {backbone}: KL to uniform at the kept epoch, in "
+                f"nats, mean over rows and seeds: {', '.join(found)}. At 0 the loss is InfoNCE, "
+                "the negatives' sum times `k_neg`."
+            )
+
+
 def section(name: str, comparison: Json, preset: Json) -> str:
     """Return everything about one comparison."""
     named = [row["backbone"] for row in comparison["rows"] if row["backbone"] != "none"]
@@ -128,7 +154,7 @@ def section(name: str, comparison: Json, preset: Json) -> str:
         f"{' (one where there is nothing to search)' if single else ''}, {pruned} trials given up "
         f"early, {hours:.1f} hours of training in all; {len(comparison['seeds'])} seeds. "
         f"{versions}.",
-        "\n".join(verdicts(comparison)),
+        "\n".join([*verdicts(comparison), *spreads(comparison)]),
     ]
     for test, n_users in comparison["users"].items():
         for backbone in dict.fromkeys(named):
@@ -202,7 +228,8 @@ def main(arguments: list[str] | None = None) -> None:
         write_text(ZOO / f"{name}.toml", dumps_toml(joined(presets)))
     for word in options.add:
         name, _, path = word.partition("=")
-        found = trimmed(json.loads(Path(path).read_text(encoding="utf-8")))
+        whole = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = trimmed(with_kl(whole, Path(path).parent))
         write_text(ZOO / f"{name}.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     before = PAGE.read_text(encoding="utf-8")
     after = page(before, tables())

@@ -42,6 +42,7 @@ def comparison() -> dict[str, Any]:
             "method": name,
             "seconds_per_epoch": 1.0,
             "runs": [],
+            "kl": 0.0123 if name.startswith("adv") else None,
             "metrics": {
                 "ood": {
                     metric: {"mean": mean, "sd": 0.01, "values": [mean]}
@@ -97,6 +98,24 @@ def test_it_is_said_which_forms_of_advinfonce_are_beaten(zoo: ModuleType) -> Non
     assert line.endswith(
         "beaten by none: no other. AdvInfoNCE: beaten `advinfonce`, `advinfonce-closed`."
     )
+
+
+def test_it_is_said_how_far_the_weights_are_from_uniform(zoo: ModuleType, tmp_path: Path) -> None:
+    assert list(zoo.spreads(zoo.trimmed(comparison()))) == [
+        "- Weights of the negatives, mf: KL to uniform at the kept epoch, in nats, mean over rows "
+        "and seeds: `advinfonce-closed` 1.2e-02, `advinfonce` 1.2e-02. At 0 the loss is InfoNCE, the "
+        "negatives' sum times `k_neg`."
+    ]
+    for seed, kept in ((0, 0.1), (1, 0.3)):
+        folder = tmp_path / f"mf-advinfonce-{seed}"
+        folder.mkdir()
+        (folder / "result.json").write_text('{"best_epoch": 2}')
+        lines = [f'{{"epoch": {epoch}, "kl": {{"mean": {kl}}}}}' for epoch, kl in
+                 ((1, 9), (2, kept), (3, 9))]  # fmt: skip
+        (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    rows = [{"backbone": "mf", "method": "advinfonce"}]
+    found = zoo.with_kl({"rows": rows, "seeds": [0, 1]}, tmp_path)["rows"]
+    assert found == [{"backbone": "mf", "method": "advinfonce", "kl": pytest.approx(0.2)}]
 
 
 def test_searches_are_joined_only_if_they_are_of_one_kind(zoo: ModuleType) -> None:

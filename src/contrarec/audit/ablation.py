@@ -139,7 +139,7 @@ def run_study(
                 "method": variant.method,
                 "what": variant.what,
                 "changes": changes,
-                "kl": _kl(folders),
+                "kl": kept_kl(folders),
             }
         )
     names = tuple(variant.name for variant in variants)
@@ -184,7 +184,7 @@ def _plan(
     return plan
 
 
-def _kl(folders: Sequence[Path]) -> float | None:
+def kept_kl(folders: Sequence[Path]) -> float | None:
     """Return the mean KL at the kept epoch, averaged over runs; None where there are no weights."""
     found = []
     for folder in folders:
