@@ -103,8 +103,8 @@ def test_it_is_said_which_forms_of_advinfonce_are_beaten(zoo: ModuleType) -> Non
 def test_it_is_said_how_far_the_weights_are_from_uniform(zoo: ModuleType, tmp_path: Path) -> None:
     assert list(zoo.spreads(zoo.trimmed(comparison()))) == [
         "- Weights of the negatives, mf: KL to uniform at the kept epoch, in nats, mean over rows "
-        "and seeds: `advinfonce-closed` 1.2e-02, `advinfonce` 1.2e-02. At 0 the loss is InfoNCE, the "
-        "negatives' sum times `k_neg`."
+        "and seeds: `advinfonce-closed` 1.2e-02, `advinfonce` 1.2e-02. At 0 the loss is InfoNCE, "
+        "the negatives' sum times `k_neg`."
     ]
     for seed, kept in ((0, 0.1), (1, 0.3)):
         folder = tmp_path / f"mf-advinfonce-{seed}"
