@@ -22,6 +22,7 @@ from make_tables import command, page  # the script beside this one
 
 from contrarec.audit.ablation import kept_kl
 from contrarec.comparison.layout import format_difference, format_mean, markdown_table
+from contrarec.comparison.run import run_folder
 from contrarec.config import dumps_toml
 from contrarec.files import write_text
 
@@ -79,8 +80,8 @@ def with_kl(comparison: Json, folder: Path) -> Json:
     """Add to each row how far the weights of its negatives are from uniform, from the runs."""
     rows = []
     for row in comparison["rows"]:
-        names = [f"{row['backbone']}-{row['method']}-{seed}" for seed in comparison["seeds"]]
-        rows.append(row | {"kl": kept_kl([folder / name for name in names])})
+        place = folder, row["backbone"], row["method"]
+        rows.append(row | {"kl": kept_kl([run_folder(*place, n) for n in comparison["seeds"]])})
     return comparison | {"rows": rows}
 
 

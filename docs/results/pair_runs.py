@@ -16,6 +16,7 @@ import numpy as np
 
 from contrarec import Dataset, runs
 from contrarec.comparison.measure import RESAMPLES, Measured, measure
+from contrarec.comparison.run import run_folder
 from contrarec.evaluation.compare import holm, paired_test
 from contrarec.files import write_text
 
@@ -44,8 +45,13 @@ def pair(data: Dataset, folders: list[Path]) -> Json:
     rows = []
     for backbone in first["backbones"]:
         for method in first["methods"]:
-            names = [f"{backbone}-{method}-{seed}" for seed in first["seeds"]]
-            both = [[_measured(folder / name, data, first) for name in names] for folder in folders]
+            both = [
+                [
+                    _measured(run_folder(folder, backbone, method, seed), data, first)
+                    for seed in first["seeds"]
+                ]
+                for folder in folders
+            ]
             rows += [
                 {"backbone": backbone, "method": method, "test": test, "metric": metric}
                 | contrast(both[0], both[1], (test, metric))

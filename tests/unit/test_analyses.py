@@ -177,7 +177,6 @@ class TestTrace:
         config = resolve_settings(loss="popularity")
         with pytest.raises(ConfigError, match="`loss` must not be a baseline, got 'popularity'"):
             train_traced(WORLD.dataset, config, tmp_path / "run", None, limit=20)
-
         Recommender.from_settings(config).fit(WORLD.dataset, out=tmp_path / "run")
         with pytest.raises(ConfigError, match="baseline 'popularity'"):
             open_run(tmp_path / "run")

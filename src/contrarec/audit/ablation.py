@@ -24,7 +24,7 @@ from contrarec.comparison.measure import (
     measure,
     summarise,
 )
-from contrarec.comparison.run import Job, compare, own_overrides
+from contrarec.comparison.run import Job, compare, own_overrides, run_folder
 from contrarec.comparison.table import Comparison
 from contrarec.data.dataset import Dataset
 from contrarec.errors import DataError
@@ -129,7 +129,7 @@ def run_study(
             device=device,
             watch=watched,
         )
-        folders = [out / name / f"{backbone}-{variant.method}-{seed}" for seed in seeds]
+        folders = [run_folder(out / name, backbone, variant.method, seed) for seed in seeds]
         ks = runs.read_settings(folders[0])[0].training.ks
         found[backbone, name] = [measure(f, data, ks, made.headline, device) for f in folders]
         about.append(

@@ -100,8 +100,10 @@ def _saved(world: "World", path: Path) -> "Dataset":
 
 
 def _run_folders(comparison: "Comparison", folder: Path) -> list[Path]:
+    from contrarec.comparison.run import run_folder
+
     return [
-        folder / f"{row.backbone}-{row.method}-{comparison.seeds[0]}" for row in comparison.rows
+        run_folder(folder, row.backbone, row.method, comparison.seeds[0]) for row in comparison.rows
     ]
 
 

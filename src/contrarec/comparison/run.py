@@ -177,7 +177,7 @@ def plan_jobs(
         settings = resolve_settings(
             backbone=backbone, loss=method, preset=preset, overrides=own, seed=seed
         )
-        folder = Path(out) / f"{backbone}-{re.sub(r'[^A-Za-z0-9_-]+', '_', method)}-{seed}"
+        folder = run_folder(Path(out), backbone, method, seed)
         if settings.backbone not in vectors:
             features = given_features(settings.backbone, data)
             vectors[settings.backbone] = "" if features is None else features.fingerprint()
@@ -194,6 +194,11 @@ def plan_jobs(
         )
         jobs.append(job)
     return tuple(chosen), jobs
+
+
+def run_folder(out: Path, backbone: str, method: str, seed: int) -> Path:
+    """Return where a comparison in `out` keeps a run."""
+    return out / f"{backbone}-{re.sub(r'[^A-Za-z0-9_-]+', '_', method)}-{seed}"
 
 
 def train_jobs(
